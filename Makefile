@@ -1,0 +1,100 @@
+# `make demo` and `make test` are all that a newcomer needs: python3 (3.11 or newer) and make must be there, the rest
+# is installed into .venv. An environment is made again when pyproject.toml has changed; otherwise nothing is fetched.
+
+PYTHON ?= python3
+PORT ?= 8000
+ARGS ?=
+ONLY ?=
+MATRIX_PYTHON ?=
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types format bench docs test-matrix test-lowest run-matrix clean
+.DELETE_ON_ERROR:
+
+# Make an empty environment for the target's directory with the interpreter $(1).
+define environment
+	@$(1) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Sealane needs Python 3.11 or newer, and '$(1)' is not. Name one: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(1) -c 'import ensurepip, venv' || { \
+		echo "'$(1)' cannot make virtual environments. On Debian: apt install python3-venv" >&2; exit 1; }
+	@echo "Making $(@D), which takes a minute the first time ..."
+	@$(1) -m venv --clear $(@D)
+endef
+
+PIP_INSTALL = @$(@D)/bin/python -m pip install --quiet --disable-pip-version-check
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv/.made  ## serve the example project on 127.0.0.1:8000 (another port: make demo PORT=8001)
+	@cd example_project && ../.venv/bin/python manage.py migrate --verbosity 0
+	@echo "The chat: open http://127.0.0.1:$(PORT)/ in two browser windows. Ctrl-C ends it."
+	@cd example_project && exec ../.venv/bin/python manage.py runserver 127.0.0.1:$(PORT)
+
+test: .venv/.made  ## run the whole suite with coverage (a part of it: make test ARGS="tests/layers -x")
+	@.venv/bin/coverage erase
+	.venv/bin/coverage run -m pytest $(ARGS)
+	@.venv/bin/coverage combine --quiet
+	.venv/bin/coverage report $(if $(ARGS),--fail-under=0)
+
+lint: .venv/.made  ## check style, formatting and the direction of imports
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/lint-imports
+
+types: .venv/.made  ## check types: mypy, strict
+	.venv/bin/mypy
+
+format: .venv/.made  ## format the code and repair what ruff can repair
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+bench: .venv-bench/.made  ## compare with Channels and the bare server (one row: make bench ONLY=name)
+	.venv-bench/bin/python -m benchmarks $(addprefix --only ,$(ONLY)) $(ARGS)
+
+docs: .venv-docs/.made  ## build the documentation into docs/_build; a warning is an error
+	.venv-docs/bin/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs docs/_build
+	@echo "Open docs/_build/index.html"
+
+test-matrix:  ## run the suite on the newest Python of this machine with Django 6.0
+	@newest="$(MATRIX_PYTHON)"; [ -n "$$newest" ] || newest="$$($(PYTHON) tests/packaging/newest_python.py)"; \
+	if [ -n "$$newest" ]; then $(MAKE) --no-print-directory run-matrix MATRIX_PYTHON="$$newest"; \
+	else echo "test-matrix: no Python here is newer than $$($(PYTHON) -V 2>&1), so there is nothing to run"; fi
+
+run-matrix: .venv-matrix/.made
+	.venv-matrix/bin/python -m pytest $(ARGS)
+
+test-lowest: .venv-lowest/.made  ## run the suite on the lowest versions that pyproject.toml allows
+	.venv-lowest/bin/python -m pytest $(ARGS)
+
+clean:  ## remove the environments and everything that was built
+	rm -rf .venv .venv-bench .venv-docs .venv-matrix .venv-lowest build dist docs/_build artifacts htmlcov
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.* src/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.made: pyproject.toml
+	$(call environment,$(PYTHON))
+	$(PIP_INSTALL) --editable '.[dev]'
+	@touch $@
+
+.venv-bench/.made: pyproject.toml
+	$(call environment,$(PYTHON))
+	$(PIP_INSTALL) --editable '.[bench]'
+	@touch $@
+
+.venv-docs/.made: pyproject.toml
+	$(call environment,$(PYTHON))
+	$(PIP_INSTALL) --editable '.[docs]'
+	@touch $@
+
+.venv-matrix/.made: pyproject.toml
+	$(call environment,$(MATRIX_PYTHON))
+	$(PIP_INSTALL) --editable '.[test]' 'django~=6.0.0'
+	@touch $@
+
+.venv-lowest/.made: pyproject.toml tests/packaging/lowest.py
+	$(call environment,$(PYTHON))
+	@$(PYTHON) tests/packaging/lowest.py > $(@D)/constraints.txt
+	$(PIP_INSTALL) --editable '.[redis,test]' --constraint $(@D)/constraints.txt
+	@touch $@

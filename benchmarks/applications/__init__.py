@@ -1,0 +1,62 @@
+"""The same applications three times: bare, on Channels and on Sealane. `load` gives one side's."""
+
+import importlib
+import importlib.util
+from typing import Any, Protocol, cast
+
+from sealane.types import ASGIApplication, Message
+
+__all__ = ["SIDES", "Applications", "MessageLayer", "available", "load"]
+
+#: In the order in which a round measures them.
+SIDES = ("limit", "channels", "sealane")
+
+
+class MessageLayer(Protocol):
+    """What the receive workload asks of a channel layer."""
+
+    async def new_channel(self) -> str: ...
+    async def send(self, channel: str, message: Message) -> None: ...
+    async def receive(self, channel: str) -> Message: ...
+
+
+class Applications(Protocol):
+    """One side's module: what each workload runs.
+
+    `backend` is what CHANNEL_LAYERS names where a workload has a layer. The others are made after Django is
+    configured.
+    """
+
+    backend: str | None
+
+    def dispatch(self) -> ASGIApplication:
+        """Do nothing on `bench.event`, call the scope's `count` on `bench.count`, end after `bench.stop`."""
+
+    def ping_pong(self) -> ASGIApplication:
+        """Answer each `bench.ping` with the scope's `pong`, end after `bench.stop`."""
+
+    def echo(self) -> ASGIApplication:
+        """Send back each text."""
+
+    def member(self) -> ASGIApplication:
+        """Accept, be a member of the one group, and send its broadcasts on."""
+
+    async def broadcast(self, text: str, *, encoded: bool) -> None:
+        """Send `text` to all members, by a handler of theirs or (`encoded`) as the event that it becomes."""
+
+    def layer(self) -> MessageLayer:
+        """Return a new layer."""
+
+    async def join(self, layer: Any, group: str, channel: str) -> None:
+        """Make `channel` a member of `group`, alive as far as that can be had for 100,000 members."""
+
+
+def load(side: str) -> Applications:
+    """Import one side's applications. Django must be configured by then."""
+    module: Any = importlib.import_module(f"benchmarks.applications.{side}")
+    return cast(Applications, module)
+
+
+def available(side: str) -> bool:
+    """Tell whether what a side needs is installed."""
+    return side != "channels" or importlib.util.find_spec("channels") is not None

@@ -1,0 +1,138 @@
+"""The report: a Markdown table to read and to keep, and JSON with every round."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.comparison import Comparison, Spread
+from benchmarks.sample import Sample
+from benchmarks.workload import Sizes
+
+__all__ = ["as_json", "as_markdown", "write"]
+
+_HEAD = (
+    "work",
+    "unit",
+    "Channels",
+    "Sealane",
+    "limit",
+    "ours / Channels",
+    "ours / limit",
+    "per CPU second",
+    "busy: client, server",
+    "bar",
+    "met",
+)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.3g}"
+
+
+def _range(spread: Spread | None) -> str:
+    if spread is None:
+        return "-"
+    if spread.least == spread.greatest:
+        return _number(spread.median)
+    return f"{_number(spread.median)} ({_number(spread.least)}-{_number(spread.greatest)})"
+
+
+def _busy(comparison: Comparison) -> str:
+    """Return the greatest share of the load client, and the least of the server, over sides and rounds."""
+    figures = [figure for side in comparison.figures.values() for figure in side if figure.server]
+    if not figures:
+        return "-"
+    client = max(figure.client for figure in figures)
+    server = min(figure.server for figure in figures)
+    return f"{client:.0%}, {server:.0%}" if client else f"-, {server:.0%}"
+
+
+def _verdict(comparison: Comparison) -> str:
+    met = comparison.met()
+    return "-" if met is None else "yes" if met else "NO"
+
+
+def _cells(comparison: Comparison) -> Sequence[str]:
+    row = comparison.row
+    return (
+        row.title,
+        row.unit,
+        *(_range(comparison.spread(side)) for side in ("channels", "sealane", "limit")),
+        *(_range(comparison.ratio(side)) for side in ("channels", "limit")),
+        _range(comparison.ratio("limit", per_processor_second=True)),
+        _busy(comparison),
+        "; ".join(map(str, row.bars)) or "-",
+        _verdict(comparison),
+    )
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+    """Return a Markdown table whose columns also stand under one another in a terminal."""
+    widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
+    rule = ["-" * width for width in widths]
+    return [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
+        for line in (head, rule, *lines)
+    ]
+
+
+def as_markdown(comparisons: Sequence[Comparison], facts: Mapping[str, str], *, rounds: int) -> str:
+    """Return the table, the machine, and what is doubtful."""
+    lines = ["# Sealane beside Channels and the bare limit", ""]
+    lines += _table(_HEAD, [_cells(comparison) for comparison in comparisons])
+    lines += [
+        "",
+        f"Medians of {rounds} rounds, with the least and the greatest. How: benchmarks/README.md.",
+        "",
+    ]
+    lines += [f"- {name}: {fact}" for name, fact in facts.items()]
+    doubts = [f"- {comparison.row.name}: {doubt}" for comparison in comparisons for doubt in comparison.doubts()]
+    if doubts:
+        lines += ["", "Doubtful:", "", *doubts]
+    return "\n".join(lines) + "\n"
+
+
+def as_json(
+    comparisons: Sequence[Comparison],
+    samples: Mapping[str, Mapping[str, Sequence[Sample]]],
+    facts: Mapping[str, str],
+    *,
+    rounds: int,
+    sizes: Sizes,
+) -> dict[str, Any]:
+    """Return everything that was measured, round by round. `samples` are by workload and side."""
+    return {
+        "facts": dict(facts),
+        "rounds": rounds,
+        "sizes": dataclasses.asdict(sizes),
+        "messages": {
+            workload: {side: [sample.messages for sample in taken] for side, taken in sides.items()}
+            for workload, sides in samples.items()
+        },
+        "rows": [
+            {
+                "name": comparison.row.name,
+                "title": comparison.row.title,
+                "unit": comparison.row.unit,
+                "bars": [str(bar) for bar in comparison.row.bars],
+                "met": comparison.met(),
+                "sides": {
+                    side: [dataclasses.asdict(figure) for figure in figures]
+                    for side, figures in comparison.figures.items()
+                },
+            }
+            for comparison in comparisons
+        ],
+    }
+
+
+def write(directory: Path, table: str, data: Mapping[str, Any]) -> list[Path]:
+    """Write both, named after the day, and return where. A later run of the same day replaces them."""
+    directory.mkdir(parents=True, exist_ok=True)
+    day = data["facts"]["date"].split()[0]
+    markdown, raw = directory / f"{day}.md", directory / f"{day}.json"
+    markdown.write_text(table)
+    raw.write_text(json.dumps(data, indent=1) + "\n")
+    return [markdown, raw]

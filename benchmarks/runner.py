@@ -1,0 +1,105 @@
+"""Take samples: start the processes of each side in turn, and read what they measured."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.sample import Sample
+from benchmarks.workload import Sizes, Workload
+
+__all__ = ["SampleFailed", "run_rounds", "take_sample"]
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+#: Seconds after which a process is given up. The processes have shorter limits of their own.
+_TIME_LIMIT = 90
+
+#: What would slow every process down: asyncio's debug mode, Python's development mode, coverage.
+_SLOWING = ("PYTHONASYNCIODEBUG", "PYTHONDEVMODE", "COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
+
+
+class SampleFailed(Exception):
+    """A process failed, hung, or wrote something on its standard error: there is no figure to trust."""
+
+    def __init__(self, side: str, workload: str, problem: str) -> None:
+        super().__init__(side, workload, problem)
+        self.side = side
+        self.workload = workload
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.workload} on {self.side}: {self.problem}"
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in _SLOWING}
+
+
+def _output(command: Sequence[str], side: str, workload: Workload) -> str:
+    """Run one process to its end and return what it printed."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=_ROOT,
+            env=_environment(),
+            capture_output=True,
+            text=True,
+            timeout=_TIME_LIMIT,
+        )
+    except subprocess.TimeoutExpired:
+        raise SampleFailed(side, workload.name, f"{command[0]} took over {_TIME_LIMIT} seconds") from None
+    if done.returncode or done.stderr:
+        raise SampleFailed(side, workload.name, f"{command[0]} ended with {done.returncode}:\n{done.stderr}")
+    return done.stdout
+
+
+@contextmanager
+def _server(side: str, workload: Workload) -> Iterator[tuple[int, int]]:
+    """Run a server; yield its port and the number of its process."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.server", side, workload.name],
+        cwd=_ROOT,
+        env=_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        port = process.stdout.readline()
+        if not port:
+            _, complaint = process.communicate(timeout=_TIME_LIMIT)
+            raise SampleFailed(side, workload.name, f"the server did not start:\n{complaint}")
+        yield int(port), process.pid
+        process.terminate()
+        _, complaint = process.communicate(timeout=_TIME_LIMIT)
+        if complaint:
+            raise SampleFailed(side, workload.name, f"the server complained:\n{complaint}")
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def take_sample(side: str, workload: Workload, sizes: Sizes) -> Sample:
+    """Measure one side once, in fresh processes. Raises SampleFailed."""
+    if not workload.served:
+        return Sample.load(_output(["benchmarks.local", side, workload.name, sizes.dump()], side, workload))
+    with _server(side, workload) as (port, process):
+        command = ["benchmarks.client", workload.name, str(port), str(process), sizes.dump()]
+        return Sample.load(_output(command, side, workload))
+
+
+def run_rounds(
+    workload: Workload, *, sides: Sequence[str], rounds: int, sizes: Sizes, tell: Callable[[str], None]
+) -> dict[str, list[Sample]]:
+    """Measure every side once per round, A B C A B C: what drifts on the machine meets all of them alike."""
+    samples: dict[str, list[Sample]] = {side: [] for side in sides}
+    for number in range(rounds):
+        for side in sides:
+            samples[side].append(take_sample(side, workload, sizes))
+        tell(f"{workload.name}: round {number + 1} of {rounds}")
+    return samples

@@ -1,0 +1,78 @@
+"""The server process: one side's applications on uvicorn, and a control socket, alike for all sides.
+
+Started by the runner as `python -m benchmarks.server SIDE WORKLOAD`. It writes its port on its standard
+output and serves until it is terminated.
+"""
+
+import gc
+import socket
+import sys
+from collections.abc import Awaitable
+
+import uvicorn
+
+from benchmarks.applications import Applications
+from benchmarks.configure import applications_for
+from benchmarks.processor import pin, resident_bytes, server_core
+from benchmarks.workload import TEXT, WORKLOADS
+from sealane.types import ASGIApplication, Receive, Scope, Send
+
+__all__ = ["main"]
+
+#: Connections that may wait to be accepted: more than a client opens at once.
+_BACKLOG = 2_048
+
+
+def _control(applications: Applications) -> ASGIApplication:
+    """Return the application that obeys the load client: broadcast from in here, or tell the memory."""
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (event := await receive())["type"] != "websocket.disconnect":
+            match event["text"]:
+                case "plain":
+                    await applications.broadcast(TEXT, encoded=False)
+                case "encoded":
+                    await applications.broadcast(TEXT, encoded=True)
+                case "memory":
+                    gc.collect()
+                    await send({"type": "websocket.send", "text": str(resident_bytes())})
+
+    return application
+
+
+def _application(side: str, workload_name: str) -> ASGIApplication:
+    workload = WORKLOADS[workload_name]
+    applications = applications_for(side, workload)
+    measured = applications.member() if workload.name in ("broadcast", "connect") else applications.echo()
+    control = _control(applications)
+
+    # Not a coroutine function: a frame of ours that lives as long as the connection would count as its
+    # memory.
+    def application(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        return (control if scope["path"] == "/control" else measured)(scope, receive, send)
+
+    return application
+
+
+def main(side: str, workload: str) -> None:
+    """Serve until a signal says stop."""
+    pin(server_core())
+    config = uvicorn.Config(
+        _application(side, workload),
+        loop="uvloop",
+        http="httptools",
+        ws="websockets-sansio",
+        interface="asgi3",
+        lifespan="off",
+        log_level="warning",
+        timeout_graceful_shutdown=5,
+    )
+    listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
+    print(listener.getsockname()[1], flush=True)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])

@@ -1,0 +1,302 @@
+"""AsyncConsumer: one instance per connection, its messages dispatched to its methods."""
+
+import asyncio
+import functools
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, ClassVar, Literal
+
+from sealane.consumers.dispatch import Dispatcher
+from sealane.consumers.ending import finish
+from sealane.consumers.handlers import HandlerTable
+from sealane.consumers.pull import PullQueue
+from sealane.db import aclose_old_connections, database_was_used
+from sealane.exceptions import (
+    ConnectionClosed,
+    FrameError,
+    InvalidChannelLayerError,
+    MessageError,
+    StopConsumer,
+)
+from sealane.layers import DEFAULT_CHANNEL_LAYER, BaseChannelLayer, get_channel_layer
+from sealane.types import ASGIApplication, Message, Receive, Scope, Send
+
+__all__ = ["AsyncConsumer", "ConsumerApplication"]
+
+logger = logging.getLogger("sealane.consumers")
+
+
+class ConsumerApplication(ASGIApplication):
+    """What :meth:`AsyncConsumer.as_asgi` returns: an ASGI application that knows its consumer."""
+
+    consumer_class: type["AsyncConsumer"]
+    consumer_initkwargs: dict[str, Any]
+
+
+class AsyncConsumer:
+    """Handle one connection: dispatch each of its messages to the method that its ``type`` names.
+
+    ``chat.message`` goes to ``async def chat_message(self, message)``. Messages come from the client and from the
+    channel layer, one at a time, each source in its order. The channel layer reaches handlers only: never a method of
+    the framework, a name with a leading underscore, or an event that belongs to the server.
+
+    The end is certain. Whatever ends the connection (the client left, a handler raised, the task was cancelled, the
+    server stops), the spawned tasks are cancelled, :meth:`ended` runs once, and the channel is closed in its layer,
+    which takes it out of every group. That runs to its end even if the task is cancelled meanwhile, for at most
+    ``end_timeout`` seconds.
+    """
+
+    #: The alias in CHANNEL_LAYERS of the layer this consumer uses.
+    channel_layer_alias: str = DEFAULT_CHANNEL_LAYER
+
+    #: The groups that the consumer belongs to from its start to its end, as class attribute or set in ``__init__``.
+    groups: Sequence[str] | None = None
+
+    #: What follows when a handler raises: ``"close"`` ends the connection, ``"log"`` reports it and goes on.
+    error_policy: Literal["close", "log"] = "close"
+
+    #: Seconds that the end of the connection may take: spawned tasks, ``disconnect()``, the channel layer.
+    end_timeout: float = 5.0
+
+    scope: Scope
+    channel_layer: BaseChannelLayer | None
+    channel_name: str
+    #: The server's ``send``; in a synchronous consumer a function that waits for it.
+    base_send: Callable[[Message], Any]
+
+    _asgi_send: Send
+    _sync: ClassVar[bool] = False
+    _client_handlers: ClassVar[HandlerTable]
+    _layer_handlers: ClassVar[HandlerTable]
+    _client_names: ClassVar[dict[str, str]]
+    _layer_names: ClassVar[dict[str, str]]
+    _overrides_dispatch: ClassVar[bool]
+    _dispatcher: Dispatcher
+    _spawned: set[asyncio.Task[Any]] | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._prepare()
+
+    @classmethod
+    def _prepare(cls) -> None:
+        cls._client_handlers = HandlerTable(cls, "client", coroutines=not cls._sync)
+        cls._layer_handlers = HandlerTable(cls, "layer", coroutines=not cls._sync)
+        cls._client_names = cls._client_handlers.names
+        cls._layer_names = cls._layer_handlers.names
+        cls._overrides_dispatch = getattr(cls.dispatch, "__module__", "").partition(".")[0] != "sealane"
+
+    @classmethod
+    def as_asgi(cls, **initkwargs: Any) -> ConsumerApplication:
+        """Return an ASGI application that makes one instance per connection, with ``initkwargs`` for ``__init__``."""
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await cls(**initkwargs)(scope, receive, send)
+
+        app.consumer_class = cls  # type: ignore[attr-defined]
+        app.consumer_initkwargs = initkwargs  # type: ignore[attr-defined]
+        functools.update_wrapper(app, cls, updated=())
+        return app  # type: ignore[return-value]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection to its end. The ASGI application of this instance, called once.
+
+        Raises what a handler raised, after the connection was ended; a server reports it.
+        """
+        self.scope = scope
+        self._asgi_send = send
+        self.base_send = self._wrap_send(send)
+        self._dispatcher = dispatcher = Dispatcher(
+            receive,
+            self._dispatch_client_override if self._overrides_dispatch else self._dispatch_client,
+            self._dispatch_layer_override if self._overrides_dispatch else self._dispatch_layer,
+            failed=self._failed,
+            overflowed=self._overflowed,
+            read_ahead=self._read_ahead,
+            housekeeping=(database_was_used, aclose_old_connections),
+        )
+        self.channel_layer = layer = get_channel_layer(self.channel_layer_alias)
+        try:
+            if layer is not None:
+                self.channel_name = await layer.new_channel()
+                inbox = layer.attach(self.channel_name, dispatcher.wake)
+                dispatcher.inbox = self._pull(layer) if inbox is None else inbox
+            await dispatcher.run()
+        except StopConsumer:
+            pass
+        except GeneratorExit:
+            raise  # the event loop is gone, nothing can be awaited any more
+        except BaseException as raised:
+            await self._conclude(raised)
+            raise
+        await self._conclude(None)
+
+    def _pull(self, layer: BaseChannelLayer) -> PullQueue:
+        receive = functools.partial(layer.receive, self.channel_name)
+        return PullQueue(self._dispatcher, [receive], lambda: None)
+
+    def _wrap_send(self, send: Send) -> Callable[[Message], Any]:
+        return send
+
+    # Dispatch
+
+    def _dispatch_client(self, message: Message) -> Awaitable[None]:
+        try:
+            name = self._client_names[message["type"]]
+        except (KeyError, TypeError):
+            name = self._client_handlers.resolve(message)
+        return getattr(self, name)(message)  # type: ignore[no-any-return]
+
+    def _dispatch_layer(self, message: Message) -> Awaitable[None]:
+        try:
+            name = self._layer_names[message["type"]]
+        except (KeyError, TypeError):
+            name = self._layer_handlers.resolve(message)
+        return getattr(self, name)(message)  # type: ignore[no-any-return]
+
+    def _dispatch_client_override(self, message: Message) -> Awaitable[None]:
+        return self.dispatch(message)
+
+    def _dispatch_layer_override(self, message: Message) -> Awaitable[None]:
+        if not isinstance(message, dict) or message.get("type") not in self._layer_names:
+            self._layer_handlers.resolve(message)
+        return self.dispatch(message)
+
+    async def dispatch(self, message: Message) -> None:
+        """Hand a message to its handler. Override it to do something around every message."""
+        await getattr(self, self._handler_name(message))(message)
+
+    def _handler_name(self, message: Message) -> str:
+        # A message of the channel layer was let in by its own table before it came to dispatch().
+        kind = message.get("type", "")
+        return self._client_names.get(kind) or self._layer_names.get(kind) or self._client_handlers.resolve(message)
+
+    def _read_ahead(self, message: Message) -> bool:
+        """Look at a message that came from the client while a handler ran. Returns whether it is the last one."""
+        return False
+
+    async def _overflowed(self) -> None:
+        """End a connection that is too slow for what its channel gets, under the layer's ``overflow="close"``."""
+        logger.warning("%s is too slow: its channel overflowed, and the connection is closed", self._name())
+        raise StopConsumer
+
+    async def _failed(self, error: Exception, message: Message | None) -> None:
+        if isinstance(error, StopConsumer):
+            raise error
+        if isinstance(error, ConnectionClosed):
+            logger.debug("%s: %s", self._name(), error)
+            return
+        await self._report(error, message)
+
+    async def _report(self, error: Exception, message: Message | None) -> None:
+        await self.on_error(error, message)
+
+    async def on_error(self, error: Exception, message: Message | None) -> None:
+        """Decide what follows an error: return to go on with the next message, raise to end the connection.
+
+        ``error`` is what a handler or a spawned task raised, or why a message could not be dispatched; ``message`` is
+        that message, None for a spawned task. By default a frame that cannot be read closes the connection with its
+        close code; a stray message of the channel layer is reported and dropped; any other error is raised, or
+        reported and dropped under ``error_policy = "log"``.
+        """
+        if self._tolerates(error):
+            return
+        raise error
+
+    def _tolerates(self, error: Exception) -> bool:
+        """Report what the policy lets pass, in one line without a traceback where the program is not to blame."""
+        if isinstance(error, MessageError) and error.source == "layer":
+            logger.warning("%s dropped a message of the channel layer: %s", self._name(), error)
+            return True
+        if self.error_policy == "log" and not isinstance(error, FrameError):
+            logger.error("%s: a handler failed", self._name(), exc_info=error)
+            return True
+        return False
+
+    def _name(self) -> str:
+        path = self.scope.get("path") or self.scope.get("channel") or self.scope["type"]
+        return f"{type(self).__name__} at {path!r}"
+
+    # For handlers
+
+    async def send(self, message: Message) -> None:
+        """Send an event to the client, as the ASGI specification lists them."""
+        await self.base_send(message)
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any], *, name: str | None = None) -> asyncio.Task[Any]:
+        """Start a task that ends with the connection.
+
+        It runs beside the handlers, in a copy of their context. An error goes to :meth:`on_error`, with None for the
+        message. When the connection ends, it is cancelled and waited for, before ``disconnect()`` runs.
+        """
+        task = asyncio.get_running_loop().create_task(self._supervise(coroutine), name=name)
+        if self._spawned is None:
+            self._spawned = set()
+        self._spawned.add(task)
+        task.add_done_callback(self._spawned.discard)
+        return task
+
+    async def _supervise(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        try:
+            return await coroutine
+        except Exception as error:
+            try:
+                await self._failed(error, None)
+            except Exception as final:
+                self._dispatcher.stop(final)
+        finally:
+            if database_was_used():
+                await aclose_old_connections()
+
+    # Groups and the end
+
+    async def _join_groups(self) -> None:
+        if self.groups:
+            layer = self._require_layer()
+            for group in self.groups:
+                await layer.group_add(group, self.channel_name)
+
+    async def _leave_groups(self) -> None:
+        if self.groups and self.channel_layer is not None:
+            for group in self.groups:
+                await self.channel_layer.group_discard(group, self.channel_name)
+
+    def _require_layer(self) -> BaseChannelLayer:
+        if self.channel_layer is None:
+            raise InvalidChannelLayerError(
+                f"BACKEND is unconfigured or doesn't support groups: {type(self).__name__} has groups = "
+                f"{list(self.groups or ())!r}, and CHANNEL_LAYERS has no {self.channel_layer_alias!r}"
+            )
+        return self.channel_layer
+
+    async def ended(self, error: BaseException | None) -> None:
+        """Run at the end of the connection, once. ``error`` is what ended it, None for an ordinary end."""
+
+    async def _conclude(self, error: BaseException | None) -> None:
+        task = asyncio.get_running_loop().create_task(self._end(error))
+        await finish(task, self.end_timeout, f"The end of {self._name()}")
+
+    async def _end(self, error: BaseException | None) -> None:
+        try:
+            if self._spawned:
+                for task in self._spawned:
+                    task.cancel()
+                await asyncio.wait(self._spawned)
+            await self.ended(error)
+        except Exception:
+            logger.exception("%s: its end failed", self._name())
+        finally:
+            if self.channel_layer is not None and hasattr(self, "channel_name"):
+                if isinstance(self._dispatcher.inbox, PullQueue):
+                    await self._dispatcher.inbox.close()
+                await self.channel_layer.close_channel(self.channel_name)
+            if database_was_used():
+                await aclose_old_connections()
+
+    def __repr__(self) -> str:
+        if "scope" not in self.__dict__:
+            return f"<{type(self).__name__} not connected>"
+        return f"<{self._name()} {getattr(self, 'channel_name', 'without a channel')}>"
+
+
+AsyncConsumer._prepare()

@@ -1,0 +1,108 @@
+"""Which method handles a message: the names, who may reach them, and a table per class that remembers."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from sealane.exceptions import MessageWithoutType, UnhandledMessage
+from sealane.types import Message
+
+__all__ = ["HandlerTable", "Source", "get_handler_name"]
+
+_FRAMEWORK = __name__.rpartition(".")[0]
+
+# Events that only a server may send. A consumer's own methods of these names are reached from the client's side only.
+_SERVER_EVENTS = frozenset(
+    {
+        "websocket_connect",
+        "websocket_receive",
+        "websocket_disconnect",
+        "http_request",
+        "http_disconnect",
+        "lifespan_startup",
+        "lifespan_shutdown",
+    }
+)
+
+# The one event of the server protocol that a channel layer may send: a frame that is ready to go out.
+_FORWARDED = frozenset({"websocket_send"})
+
+
+#: Where a message came from.
+Source = Literal["client", "layer"]
+
+
+def get_handler_name(message: Mapping[str, Any]) -> str:
+    """Return the name of the method that handles a message: ``chat.message`` becomes ``chat_message``.
+
+    Raises :exc:`~sealane.exceptions.MessageWithoutType` (a ValueError) where there is no string ``type``, and
+    ValueError for a type with a leading underscore.
+    """
+    kind = message.get("type")
+    if not isinstance(kind, str):
+        raise MessageWithoutType("the consumer", "client", list(message))
+    name = kind.replace(".", "_")
+    if name.startswith("_"):
+        raise ValueError(f"Malformed type in message (leading underscore): {kind!r}")
+    return name
+
+
+class HandlerTable:
+    """The handlers of one consumer class, for one source, by message type.
+
+    The work of deciding is done on the first message of a type and never again. The table keeps the method's name
+    rather than the function, so that a method patched later, as tests do, is the one that is called. Types without a
+    handler are not remembered: what strangers send must not fill the memory.
+    """
+
+    __slots__ = ("_consumer", "_coroutines", "_source", "names")
+
+    def __init__(self, consumer: type, source: Source, *, coroutines: bool) -> None:
+        self._consumer = consumer
+        self._source = source
+        self._coroutines = coroutines
+        #: Message type -> method name, for the types met so far.
+        self.names: dict[str, str] = {}
+
+    def resolve(self, message: Message) -> str:
+        """Return the method name for a message, or raise the named error that says why there is none."""
+        kind = message.get("type") if isinstance(message, dict) else None
+        if not isinstance(kind, str):
+            raise MessageWithoutType(self._consumer.__name__, self._source, list(message))
+        known = self.names.get(kind)
+        if known is not None:
+            return known
+        name = kind.replace(".", "_")
+        problem = self._problem(name)
+        if problem is not None:
+            raise UnhandledMessage(self._consumer.__name__, self._source, kind, problem)
+        self.names[kind] = name
+        return name
+
+    def _problem(self, name: str) -> str | None:
+        if name.startswith("_"):
+            return "Malformed type in message (leading underscore)"
+        if self._source == "layer" and name in _SERVER_EVENTS:
+            return "only the server may send it, not a channel layer"
+        if not hasattr(self._consumer, name):
+            return f"it has no method {name}()"
+        method = getattr(self._consumer, name)
+        if not callable(method):
+            return f"its attribute {name!r} is not a method"
+        allowed = _SERVER_EVENTS if self._source == "client" else _FORWARDED
+        if name not in allowed and self._belongs_to_framework(name):
+            return f"{name}() is a method of the framework, not a handler"
+        if inspect.iscoroutinefunction(inspect.unwrap(method)) is not self._coroutines:
+            return f"{name}() must be {'a coroutine function (async def)' if self._coroutines else 'a plain function'}"
+        try:
+            inspect.signature(method).bind(None, None)
+        except TypeError:
+            return f"{name}() does not take exactly one message"
+        return None
+
+    def _belongs_to_framework(self, name: str) -> bool:
+        return any(name in vars(base) for base in self._consumer.__mro__ if _is_framework(base))
+
+
+def _is_framework(base: type) -> bool:
+    return base is object or base.__module__ == _FRAMEWORK or base.__module__.startswith(f"{_FRAMEWORK}.")

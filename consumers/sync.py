@@ -1,0 +1,107 @@
+"""SyncConsumer: the same dispatch, with handlers that are plain functions and run in threads."""
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from django.core.exceptions import SynchronousOnlyOperation
+
+from sealane.consumers.base import AsyncConsumer
+from sealane.consumers.threads import run_in_thread
+from sealane.types import Message, Send
+
+__all__ = ["SyncConsumer"]
+
+
+class SyncConsumer(AsyncConsumer):
+    """Handle one connection with plain functions: ``def chat_message(self, message)``.
+
+    A handler runs in a thread of a bounded pool (the setting SEALANE_THREADS), one at a time for each connection, so
+    that a handler that blocks holds up its own connection only. ``send()`` waits until the server took the event.
+    The context variables are the connection's own; a thread belongs to it only while a handler runs.
+    A running handler cannot be stopped: at the end of the connection it is waited for, within ``end_timeout``.
+    """
+
+    _sync = True
+    _loop: asyncio.AbstractEventLoop
+    _in_threads: set[asyncio.Task[Any]] | None = None
+
+    def _wrap_send(self, send: Send) -> Callable[[Message], Any]:
+        self._loop = asyncio.get_running_loop()
+        return functools.partial(self._wait_for, send)
+
+    def _wait_for(self, call: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+        """Await a call in the connection's event loop, from the thread of a handler."""
+        self._require_thread()
+        return asyncio.run_coroutine_threadsafe(_awaited(call, args), self._loop).result()
+
+    def _require_thread(self) -> None:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        raise SynchronousOnlyOperation(
+            f"{type(self).__name__} is synchronous: to wait here would block an event loop. "
+            "Send from a handler, or use an async consumer."
+        )
+
+    async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+        # A task of its own, in the connection's context, because a cancellation must not part us from the thread.
+        task = asyncio.Task(
+            run_in_thread(functools.partial(function, *args)), loop=self._loop, context=self._dispatcher.context
+        )
+        if self._in_threads is None:
+            self._in_threads = set()
+        self._in_threads.add(task)
+        task.add_done_callback(self._in_threads.discard)
+        return await asyncio.shield(task)
+
+    def _dispatch_client(self, message: Message) -> Awaitable[None]:
+        return self._in_thread(getattr(self, self._client_handlers.resolve(message)), message)
+
+    def _dispatch_layer(self, message: Message) -> Awaitable[None]:
+        return self._in_thread(getattr(self, self._layer_handlers.resolve(message)), message)
+
+    def _dispatch_client_override(self, message: Message) -> Awaitable[None]:
+        return self._in_thread(self.dispatch, message)
+
+    def _dispatch_layer_override(self, message: Message) -> Awaitable[None]:
+        self._layer_handlers.resolve(message)
+        return self._in_thread(self.dispatch, message)
+
+    def dispatch(self, message: Message) -> None:  # type: ignore[override]
+        """Hand a message to its handler, in the thread. Override it to do something around every message."""
+        getattr(self, self._handler_name(message))(message)
+
+    async def _report(self, error: Exception, message: Message | None) -> None:
+        await self._in_thread(self.on_error, error, message)
+
+    def on_error(self, error: Exception, message: Message | None) -> None:  # type: ignore[override]
+        """Decide what follows an error, as :meth:`AsyncConsumer.on_error` does; it runs in a thread."""
+        if self._tolerates(error):
+            return
+        raise error
+
+    def send(self, message: Message) -> None:  # type: ignore[override]
+        """Send an event to the client and wait until the server took it."""
+        self.base_send(message)
+
+    def spawn(  # type: ignore[override]
+        self, function: Callable[..., Any], *args: Any, name: str | None = None
+    ) -> None:
+        """Run a function in another thread of the pool, beside the handlers. An error goes to :meth:`on_error`.
+
+        Nothing can stop a thread: a long function should look at what it works for and return by itself.
+        """
+        coroutine = run_in_thread(functools.partial(function, *args))
+        self._loop.call_soon_threadsafe(functools.partial(super().spawn, coroutine, name=name))
+
+    async def ended(self, error: BaseException | None) -> None:
+        # The handler that was cancelled may still run in its thread; disconnect() comes after it.
+        if self._in_threads:
+            await asyncio.wait(self._in_threads)
+
+
+async def _awaited(call: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> Any:
+    return await call(*args)

@@ -1,0 +1,52 @@
+"""The bounded pool of threads in which synchronous consumers run.
+
+asgiref's default for synchronous code is one thread for the whole process, so that one blocking handler stops every
+other. Here a connection has a thread for as long as one of its handlers runs, and what that handler calls through
+``async_to_sync`` comes back to the same thread.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from django.conf import settings
+
+from sealane.db import DatabaseSyncToAsync
+
+__all__ = ["run_in_thread", "thread_count"]
+
+_call: DatabaseSyncToAsync | None = None
+
+
+def thread_count() -> int:
+    """Return how many handlers of synchronous consumers run at once: the setting SEALANE_THREADS.
+
+    Its default is Python's own for threads that mostly wait: the number of processors and 4, at most 32.
+    """
+    return getattr(settings, "SEALANE_THREADS", None) or min(32, (os.cpu_count() or 1) + 4)
+
+
+async def run_in_thread(function: Callable[[], Any]) -> Any:
+    """Run a function in a thread of the pool, with Django's old database connections closed there around it.
+
+    ``async_to_sync`` inside it runs on the calling event loop. A cancellation does not stop a thread: see asgiref.
+    """
+    global _call
+    if _call is None:
+        pool = ThreadPoolExecutor(thread_count(), thread_name_prefix="sealane")
+        _call = DatabaseSyncToAsync(_invoke, thread_sensitive=False, executor=pool)
+    return await _call(function)
+
+
+def _invoke(function: Callable[[], Any]) -> Any:
+    return function()
+
+
+def _forget() -> None:
+    global _call
+    _call = None
+
+
+# The threads of a pool do not exist in a forked child.
+os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,335 @@
+"""WebSocket consumers: one core decides, an async and a sync face call the user's methods."""
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from sealane.consumers.base import AsyncConsumer
+from sealane.consumers.connection import (
+    ConnectionState,
+    accept_event,
+    close_event,
+    denial_events,
+    frame_event,
+    next_state,
+)
+from sealane.consumers.sync import SyncConsumer
+from sealane.exceptions import (
+    AcceptConnection,
+    ConnectionClosed,
+    DenyConnection,
+    FrameError,
+    IllegalEvent,
+    InvalidText,
+    StopConsumer,
+)
+from sealane.types import Message
+
+__all__ = ["AsyncWebsocketConsumer", "WebsocketConsumer"]
+
+logger = logging.getLogger("sealane.consumers")
+
+# Close codes of RFC 6455, section 7.4.1, and of its IANA registry.
+NORMAL = 1000
+NO_STATUS = 1005
+ABNORMAL = 1006
+ERROR = 1011
+RESTART = 1012
+OVERLOADED = 1013
+
+CONNECTING = ConnectionState.CONNECTING
+OPEN = ConnectionState.OPEN
+CLOSED = ConnectionState.CLOSED
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+class WebsocketCore(AsyncConsumer):
+    """What both faces share: the state of the connection, and every decision that follows from it."""
+
+    _state = CONNECTING
+    _close_code: int | None = None
+    _disconnected = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if self.groups is None:
+            self.groups = []
+
+    @property
+    def disconnected(self) -> bool:
+        """Whether the connection has ended: closed by either side, or lost. A long handler may look at it."""
+        return self._state is CLOSED
+
+    def _advance(self, event: Message) -> bool:
+        """Enter the state that an event leads to. Returns whether there is anything to send."""
+        following = next_state(self._state, event, self._close_code)
+        if following is None:
+            return False
+        self._state = following
+        if following is CLOSED and event["type"] == "websocket.close":
+            self._close_code = event.get("code", NORMAL)
+        return True
+
+    def _lost(self, event: Message, error: OSError) -> ConnectionClosed:
+        """The server says that the client is gone. Returns what to raise."""
+        self._state = CLOSED
+        return ConnectionClosed(event["type"], self._close_code)
+
+    def _is_received(self, message: Message) -> bool:
+        """Check a frame of the client. Returns whether it is to be handled: not after the end."""
+        if self._state is CLOSED:
+            return False
+        text = message.get("text")
+        if text is None:
+            if message.get("bytes") is None:
+                raise FrameError("websocket.receive has neither text nor bytes")
+        elif not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise InvalidText(f"Text frame is not UTF-8: {error.reason} at {error.start}") from None
+        return True
+
+    def _refusal(self, status: int | None, body: bytes | str, headers: Headers | None) -> list[Message]:
+        """The events that refuse the connection: a response where there is one and the server can, else a close."""
+        if status is None or "websocket.http.response" not in (self.scope.get("extensions") or {}):
+            return [close_event(None, None)]
+        return denial_events(status, body.encode() if isinstance(body, str) else body, headers or ())
+
+    def _read_ahead(self, message: Message) -> bool:
+        if message.get("type") != "websocket.disconnect":
+            return False
+        self._left(message)
+        return True
+
+    def _left(self, message: Message) -> None:
+        self._state = CLOSED
+        self._close_code = message.get("code", NO_STATUS)
+
+    def _tolerates(self, error: Exception) -> bool:
+        if isinstance(error, FrameError):
+            logger.warning("%s refused a frame: %s", self._name(), error)
+            return True
+        return super()._tolerates(error)
+
+    def _last_event(self, error: BaseException | None) -> Message | None:
+        """What still has to be sent at the end. A server that was not answered yet reports an error by itself."""
+        if self._state is not OPEN and (error is not None or self._state is not CONNECTING):
+            return None
+        code = NORMAL if error is None else ERROR if isinstance(error, Exception) else RESTART
+        return close_event(code, None)
+
+    async def _overflowed(self) -> None:
+        await self._transmit(close_event(OVERLOADED, "Too many messages are waiting"))
+        await super()._overflowed()
+
+    async def _transmit(self, event: Message) -> None:
+        """Send an event of the framework's own, from the event loop."""
+        if self._advance(event):
+            try:
+                await self._asgi_send(event)
+            except OSError as error:
+                raise self._lost(event, error) from error
+
+    async def ended(self, error: BaseException | None) -> None:
+        await super().ended(error)
+        event = self._last_event(error)
+        if event is not None:
+            try:
+                await self._transmit(event)
+            except (ConnectionClosed, IllegalEvent, RuntimeError):
+                # Nobody is there to be told. Servers say so in different ways.
+                self._state = CLOSED
+        await self._leave_groups()
+        if not self._disconnected:
+            self._disconnected = True
+            await self._call_disconnect(self._close_code if self._close_code is not None else ABNORMAL)
+
+    async def _call_disconnect(self, code: int) -> None:
+        raise NotImplementedError
+
+
+class AsyncWebsocketConsumer(WebsocketCore):
+    """Handle a WebSocket: override ``connect``, ``receive`` and ``disconnect``, and add handlers for the layer.
+
+    The connection is a state machine. ``close()`` on a closed one does nothing. ``send()`` on a closed one raises
+    :exc:`~sealane.exceptions.ConnectionClosed`, which is not reported when a handler lets it pass.
+    ``disconnect(code)`` runs exactly once, whatever ended the connection.
+    """
+
+    async def websocket_connect(self, message: Message) -> None:
+        """Join ``groups`` and run ``connect()``."""
+        await self._join_groups()
+        try:
+            await self.connect()
+        except AcceptConnection as accepted:
+            await self.accept(accepted.subprotocol, accepted.headers)
+        except DenyConnection as denied:
+            await self.deny(denied.status, denied.body, denied.headers)
+
+    async def connect(self) -> None:
+        """Accept or refuse the connection: ``accept()``, ``close()``, ``deny()``, or their exceptions. Accepts it."""
+        await self.accept()
+
+    async def accept(self, subprotocol: str | None = None, headers: Headers | None = None) -> None:
+        """Accept the connection, with one of ``scope["subprotocols"]`` and more response headers."""
+        await self._emit(accept_event(subprotocol, headers))
+
+    async def deny(self, status: int | None = None, body: bytes | str = b"", headers: Headers | None = None) -> None:
+        """Refuse the connection with an HTTP response.
+
+        Where the server lacks the ``websocket.http.response`` extension, or without a ``status``, it answers 403.
+        """
+        for event in self._refusal(status, body, headers):
+            await self._emit(event)
+
+    async def websocket_receive(self, message: Message) -> None:
+        """Hand a frame to ``receive()``."""
+        if self._is_received(message):
+            text = message.get("text")
+            if text is not None:
+                await self.receive(text_data=text)
+            else:
+                await self.receive(bytes_data=message["bytes"])
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Handle a frame: a text frame as ``text_data``, a binary one as ``bytes_data``."""
+
+    async def send(  # type: ignore[override]
+        self, text_data: str | None = None, bytes_data: bytes | None = None, close: bool | int = False
+    ) -> None:
+        """Send a frame, and then ``close`` with a code, or with 1000 where it is True."""
+        event = frame_event(text_data, bytes_data)
+        if self._state is OPEN:
+            try:
+                await self.base_send(event)
+            except OSError as error:
+                raise self._lost(event, error) from error
+        else:
+            self._advance(event)
+        if close:
+            await self.close(close)
+
+    async def websocket_send(self, message: Message) -> None:
+        """Send a ``websocket.send`` event that came through the channel layer, as it is.
+
+        Who broadcasts ``{"type": "websocket.send", "text": ...}`` has encoded the frame once for all members.
+        """
+        if self._state is OPEN:
+            try:
+                await self.base_send(message)
+            except OSError as error:
+                raise self._lost(message, error) from error
+        else:
+            self._advance(message)
+
+    async def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
+        """Close the connection, or refuse it where it was not accepted. A second time does nothing."""
+        await self._emit(close_event(code, reason))
+
+    async def websocket_disconnect(self, message: Message) -> None:
+        """End the consumer; ``disconnect()`` follows."""
+        self._left(message)
+        raise StopConsumer
+
+    async def disconnect(self, code: int) -> None:
+        """Clean up. Runs once at the end, with the close code; nothing can be sent any more."""
+
+    async def _emit(self, event: Message) -> None:
+        if self._advance(event):
+            try:
+                await self.base_send(event)
+            except OSError as error:
+                raise self._lost(event, error) from error
+
+    async def on_error(self, error: Exception, message: Message | None) -> None:
+        if not self._tolerates(error):
+            raise error
+        if isinstance(error, FrameError):
+            await self.close(error.code)
+
+    async def _call_disconnect(self, code: int) -> None:
+        await self.disconnect(code)
+
+
+class WebsocketConsumer(WebsocketCore, SyncConsumer):
+    """Handle a WebSocket with plain functions. The contract is :class:`AsyncWebsocketConsumer`'s."""
+
+    def websocket_connect(self, message: Message) -> None:
+        """Join ``groups`` and run ``connect()``."""
+        self._wait_for(self._join_groups)
+        try:
+            self.connect()
+        except AcceptConnection as accepted:
+            self.accept(accepted.subprotocol, accepted.headers)
+        except DenyConnection as denied:
+            self.deny(denied.status, denied.body, denied.headers)
+
+    def connect(self) -> None:
+        """Accept or refuse the connection: ``accept()``, ``close()``, ``deny()``, or their exceptions. Accepts it."""
+        self.accept()
+
+    def accept(self, subprotocol: str | None = None, headers: Headers | None = None) -> None:
+        """Accept the connection, with one of ``scope["subprotocols"]`` and more response headers."""
+        self._emit(accept_event(subprotocol, headers))
+
+    def deny(self, status: int | None = None, body: bytes | str = b"", headers: Headers | None = None) -> None:
+        """Refuse the connection with an HTTP response.
+
+        Where the server lacks the ``websocket.http.response`` extension, or without a ``status``, it answers 403.
+        """
+        for event in self._refusal(status, body, headers):
+            self._emit(event)
+
+    def websocket_receive(self, message: Message) -> None:
+        """Hand a frame to ``receive()``."""
+        if self._is_received(message):
+            text = message.get("text")
+            if text is not None:
+                self.receive(text_data=text)
+            else:
+                self.receive(bytes_data=message["bytes"])
+
+    def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Handle a frame: a text frame as ``text_data``, a binary one as ``bytes_data``."""
+
+    def send(  # type: ignore[override]
+        self, text_data: str | None = None, bytes_data: bytes | None = None, close: bool | int = False
+    ) -> None:
+        """Send a frame, and then ``close`` with a code, or with 1000 where it is True."""
+        self._emit(frame_event(text_data, bytes_data))
+        if close:
+            self.close(close)
+
+    def websocket_send(self, message: Message) -> None:
+        """Send a ``websocket.send`` event that came through the channel layer, as it is."""
+        self._emit(message)
+
+    def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
+        """Close the connection, or refuse it where it was not accepted. A second time does nothing."""
+        self._emit(close_event(code, reason))
+
+    def websocket_disconnect(self, message: Message) -> None:
+        """End the consumer; ``disconnect()`` follows."""
+        self._left(message)
+        raise StopConsumer
+
+    def disconnect(self, code: int) -> None:
+        """Clean up. Runs once at the end, with the close code; nothing can be sent any more."""
+
+    def _emit(self, event: Message) -> None:
+        self._require_thread()
+        if self._advance(event):
+            try:
+                self.base_send(event)
+            except OSError as error:
+                raise self._lost(event, error) from error
+
+    def on_error(self, error: Exception, message: Message | None) -> None:  # type: ignore[override]
+        if not self._tolerates(error):
+            raise error
+        if isinstance(error, FrameError):
+            self.close(error.code)
+
+    async def _call_disconnect(self, code: int) -> None:
+        await self._in_thread(self.disconnect, code)

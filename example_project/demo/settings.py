@@ -1,0 +1,65 @@
+"""Django's settings for the example: SQLite, the in-memory channel layer, no service to start."""
+
+import os
+from pathlib import Path
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# Good enough to try the project on one's own machine. A real site reads its key from a secret place.
+SECRET_KEY = os.environ.get("CHAT_SECRET_KEY", "only for trying the example project")
+DEBUG = True
+# Pages of other sites may not open a socket here either: AllowedHostsOriginValidator reads this list.
+ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
+
+INSTALLED_APPS = [
+    # First, so that its runserver, which serves ASGI_APPLICATION, stands before the one of staticfiles.
+    "sealane",
+    "django.contrib.humanize",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "chat",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "demo.urls"
+ASGI_APPLICATION = "demo.asgi.application"
+
+# In this process only. For several processes, name a layer here that reaches them all.
+CHANNEL_LAYERS = {"default": {"BACKEND": "sealane.layers.InMemoryChannelLayer"}}
+
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": os.environ.get("CHAT_DATABASE", BASE_DIR / "db.sqlite3"),
+        "OPTIONS": {
+            # Readers go on beside the one writer; a second writer waits instead of failing at once.
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 10,
+        },
+    }
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+# In a cookie: the project keeps no sessions.
+MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
+
+STATIC_URL = "static/"
+USE_TZ = True

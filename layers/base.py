@@ -1,0 +1,276 @@
+"""The contract of every channel layer, as an abstract class with what all layers share."""
+
+import fnmatch
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, ClassVar, Self, get_args
+
+from sealane.exceptions import InvalidChannelLayerError, MessageTooLarge
+from sealane.layers import names
+from sealane.layers.blocking import BridgedSyncChannelLayer, SyncChannelLayer
+from sealane.layers.inbox import Inbox
+from sealane.layers.notices import OverflowPolicy
+from sealane.layers.serializers import registry
+from sealane.types import Message
+
+__all__ = ["BaseChannelLayer"]
+
+
+class BaseChannelLayer(ABC):
+    """Carries messages between consumers, and from any other code to consumers.
+
+    A *message* is a dict of the types in ``sealane.layers.serializers``; its ``type`` names a handler. A *channel* is
+    a named queue that one receiver at a time reads; a *group* is a named set of channels. The contract, which
+    ``sealane.testing.layer_contract.ChannelLayerContract`` tests on any layer:
+
+    Order
+        What one sender sends to one channel, or to one group, arrives in the order in which it was sent. A sender is
+        one task, or one thread. Between senders the order is that in which the layer took the messages, and it is the
+        same for all members of a group.
+    Loss
+        A message arrives at most once at each channel that it was sent to. It does not arrive only where
+
+        - the channel was full (``capacity``), and the policy ``overflow`` dropped it or an older one;
+        - it waited longer than ``expiry`` seconds;
+        - the channel, the event loop of its owner, or the layer was closed;
+        - ``flush()`` dropped it.
+
+        Every such departure is counted in ``stats()``. A message that ``send()`` raised an error for was not sent.
+    Copies
+        A message is serialized once, when it is sent. What the sender does to it afterwards changes nothing, and each
+        receiver gets a copy of its own.
+    Cancellation
+        A cancelled ``receive()`` loses no message: one that it had been given goes to the next receiver, or waits at
+        its old place. The other calls have happened entirely or not at all.
+    Threads
+        The calls may be made in any event loop of any thread, and ``sync`` in any thread without one.
+    Errors
+        InvalidName (a TypeError) for a name that the contract does not allow, TypeError for a message that is not a
+        dict, UnserializableMessage (a TypeError) for what a message may not hold, MessageTooLarge, and ChannelFull
+        from ``send()`` only. They are raised before anything was sent.
+
+    A layer of your own subclasses it, defines the abstract methods, and calls ``require_valid_channel_name()``,
+    ``require_valid_group_name()`` and ``pack()`` for the checks.
+    """
+
+    #: Names are shorter than this, in characters.
+    MAX_NAME_LENGTH: ClassVar[int] = names.MAX_NAME_LENGTH
+
+    #: The optional parts of the contract that the layer has.
+    extensions: ClassVar[list[str]] = ["groups", "flush"]
+
+    def __init__(
+        self,
+        expiry: float = 60,
+        capacity: int = 100,
+        channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
+        *,
+        overflow: OverflowPolicy = "drop_newest",
+        serializer_format: str = "msgpack",
+        max_message_size: int | None = None,
+    ) -> None:
+        """Check and keep the options that all layers have.
+
+        expiry: seconds after which a message that nobody took is dropped.
+        capacity: how many messages may wait in one channel.
+        channel_capacity: other capacities, by glob ("http.*") or compiled pattern; the first that matches counts.
+        overflow: what happens to a message for a full channel. "drop_newest" drops it, and ``send()`` raises
+            ChannelFull; "drop_oldest" drops the one that waits longest; "close" drops it and has the channel's owner
+            end its connection, or raises ChannelFull from ``send()`` where the channel has no owner.
+        serializer_format: "msgpack", "json", or a name given to ``sealane.layers.serializers.register()``.
+        max_message_size: the most that a serialized message may have, in bytes; None for no limit.
+
+        Raises InvalidChannelLayerError for a value that it cannot use.
+        """
+        _number_of("expiry", expiry, float, "seconds")
+        self.expiry = expiry
+        _number_of("capacity", capacity, int, "messages")
+        self.capacity = capacity
+        self.channel_capacity = self.compile_capacities(channel_capacity or {})
+        if overflow not in get_args(OverflowPolicy):
+            known = ", ".join(repr(policy) for policy in get_args(OverflowPolicy))
+            raise InvalidChannelLayerError(f"overflow is {overflow!r}; expected one of {known}")
+        self.overflow: OverflowPolicy = overflow
+        self.serializer_format = serializer_format
+        self.serializer = registry.get(serializer_format)
+        if max_message_size is not None:
+            _number_of("max_message_size", max_message_size, int, "bytes")
+        self.max_message_size = max_message_size
+        self._sync: SyncChannelLayer | None = None
+
+    # The calls
+
+    @abstractmethod
+    async def send(self, channel: str, message: Message) -> None:
+        """Send a message to a channel.
+
+        Raises ChannelFull where the channel holds as many messages as its capacity, under the policy "drop_newest" (and
+        "close", where the channel has no owner). A message to a closed channel is dropped and counted.
+        """
+
+    @abstractmethod
+    async def receive(self, channel: str) -> Message:
+        """Wait for a message on a channel, and return it.
+
+        Several receivers of one channel are served in the order in which they came; each message goes to one of them.
+        Cancelled, it loses no message. Raises ChannelClosed where the channel is closed, or becomes so meanwhile.
+        """
+
+    @abstractmethod
+    async def new_channel(self, prefix: str = "specific") -> str:
+        """Return the name of a channel that nobody else has, such as ``specific.inmemory!Zk3…``.
+
+        It costs nothing until it is used. The name begins with ``prefix`` and holds one ``!``.
+        """
+
+    @abstractmethod
+    async def close_channel(self, channel: str) -> None:
+        """Close a channel: it leaves every group, and what waits there is dropped and counted.
+
+        Whoever waits for it in ``receive()`` gets ChannelClosed, its owner's ``wake`` is never called again, and
+        further messages to it are dropped and counted. Closing twice is harmless. A name without ``!`` belongs to
+        nobody, so it may be used again afterwards.
+        """
+
+    @abstractmethod
+    async def group_add(self, group: str, channel: str) -> None:
+        """Add a channel to a group. It stays until ``group_discard()`` or ``close_channel()``. Twice is once.
+
+        When it returns, what is sent to the group from then on reaches the channel. A closed channel joins nothing.
+        """
+
+    @abstractmethod
+    async def group_discard(self, group: str, channel: str) -> None:
+        """Remove a channel from a group; harmless where it is not in it."""
+
+    @abstractmethod
+    async def group_send(self, group: str, message: Message) -> None:
+        """Send a message to every channel that is in a group now.
+
+        It never raises ChannelFull: a full member loses a message by the policy, which is counted and logged, and the
+        others get theirs.
+        """
+
+    @abstractmethod
+    async def flush(self) -> None:
+        """Drop every message and every group, for tests. Owners and receivers go on waiting."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Release what the layer holds, and close its channels. Closing twice is harmless.
+
+        A layer that is used again afterwards opens again by itself.
+        """
+
+    def attach(self, channel: str, wake: Callable[[], None]) -> Inbox | None:
+        """Become the owner of a channel, and get its inbox; None where the layer cannot push, and is to be read.
+
+        Call it in the event loop in which the owner lives. From then on the channel's messages come into the inbox,
+        and ``wake()`` is called in that loop's thread each time the inbox goes from empty to non-empty, or overflows
+        under the policy "close"; if messages wait already, it is called soon. It may be called in the midst of
+        somebody's ``send()``, so it must be short, and an error in it goes to the loop's exception handler.
+
+        A channel has one owner, until ``close_channel()``. Raises RuntimeError for a second one, and ChannelClosed for
+        a closed channel.
+        """
+        return None
+
+    @property
+    def sync(self) -> SyncChannelLayer:
+        """The same calls for synchronous code.
+
+        Here they run the asynchronous calls, at the cost of an event loop each; a layer can do better.
+        """
+        if self._sync is None:
+            self._sync = BridgedSyncChannelLayer(self)
+        return self._sync
+
+    def stats(self) -> Mapping[str, int]:
+        """Return the layer's counters by name, as ``sealane.layers.counters`` describes them; others may be added."""
+        return {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        figures = "".join(f" {name}={value}" for name, value in self.stats().items() if value)
+        return f"<{type(self).__name__}{figures}>"
+
+    # What layers share
+
+    def pack(self, message: Message) -> bytes:
+        """Return a message as bytes.
+
+        Raises TypeError for one that is not a dict, UnserializableMessage for one that holds what no message may, and
+        MessageTooLarge for one over ``max_message_size``.
+        """
+        if not isinstance(message, dict):
+            raise TypeError(
+                f"A message must be a dict such as {{'type': 'chat.message'}}, not {type(message).__name__}"
+            )
+        data = self.serializer.serialize(message)
+        if self.max_message_size is not None and len(data) > self.max_message_size:
+            raise MessageTooLarge(len(data), self.max_message_size)
+        return data
+
+    def require_valid_channel_name(self, name: object, receive: bool = False) -> bool:
+        """Return True for a valid channel name, raise InvalidName for another.
+
+        With ``receive``, a name with a ``!`` must end there.
+        """
+        return names.require_valid_channel_name(name, receive, max_length=self.MAX_NAME_LENGTH)
+
+    def require_valid_group_name(self, name: object) -> bool:
+        """Return True for a valid group name, raise InvalidName for another."""
+        return names.require_valid_group_name(name, max_length=self.MAX_NAME_LENGTH)
+
+    def non_local_name(self, name: str) -> str:
+        """Return a channel name up to and including its ``!``; a name without one, as it is."""
+        return names.non_local_name(name)
+
+    def group_name(self, *parts: Any) -> str:
+        """Make one valid group name from parts, such as a model's name and a primary key: see ``names.group_name``."""
+        return names.group_name(*parts, max_length=self.MAX_NAME_LENGTH)
+
+    def compile_capacities(
+        self, channel_capacity: Mapping[str | re.Pattern[str], int]
+    ) -> list[tuple[re.Pattern[str], int]]:
+        """Return the patterns, globs compiled, and their capacities, in the order given."""
+        if not isinstance(channel_capacity, Mapping):
+            raise InvalidChannelLayerError(
+                f"channel_capacity is {channel_capacity!r}; expected a dict such as {{'http.*': 200}}"
+            )
+        compiled = []
+        for pattern, capacity in channel_capacity.items():
+            _number_of(f"channel_capacity[{pattern!r}]", capacity, int, "messages")
+            if isinstance(pattern, str):
+                pattern = re.compile(fnmatch.translate(pattern))
+            elif not isinstance(pattern, re.Pattern):
+                raise InvalidChannelLayerError(
+                    f"channel_capacity has the key {pattern!r}; expected a glob such as 'http.*' or a compiled pattern"
+                )
+            compiled.append((pattern, capacity))
+        return compiled
+
+    def get_capacity(self, channel: str) -> int:
+        """Return how many messages may wait in a channel: the first pattern that matches counts, else ``capacity``."""
+        for pattern, capacity in self.channel_capacity:
+            if pattern.match(channel):
+                return capacity
+        return self.capacity
+
+
+def _number_of(option: str, value: object, kind: type, unit: str) -> None:
+    """Raise InvalidChannelLayerError for an option that is not a positive number."""
+    kinds = (int, float) if kind is float else int
+    # "not value > 0" refuses nan too.
+    if isinstance(value, bool) or not isinstance(value, kinds) or not value > 0:
+        whole = "" if kind is float else "whole "
+        raise InvalidChannelLayerError(f"{option} is {value!r}; expected a {whole}number of {unit} above 0")

@@ -1,0 +1,195 @@
+"""What waits for one channel, and the groups it is in."""
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from sealane.layers.parcel import Parcel
+from sealane.layers.receiver import Receiver
+from sealane.types import Message
+
+if TYPE_CHECKING:
+    from sealane.layers.exchange import Exchange
+
+__all__ = ["Group", "Inbox"]
+
+#: Up to so many groups of a channel stand in a tuple, which is smaller than a set.
+_FEW = 8
+
+
+class Inbox:
+    """The messages that wait for one channel.
+
+    ``attach()`` gives it to the channel's one owner, who calls ``take()`` until that returns None, and again after
+    each ``wake``. Like every collection it is false while it is empty: compare with None.
+    """
+
+    # One per open channel, so an idle one must stay small: the deques come with the second message that waits.
+    __slots__ = (
+        "capacity",
+        "closed",
+        "dropped",
+        "exchange",
+        "groups",
+        "head",
+        "loop",
+        "name",
+        "overflowed",
+        "receivers",
+        "rest",
+        "scheduled",
+        "special",
+        "wake",
+        "warned",
+    )
+
+    def __init__(self, name: str, capacity: int) -> None:
+        #: The channel's name.
+        self.name = name
+        #: How many messages may wait.
+        self.capacity = capacity
+        #: How many messages were dropped so far because it was full.
+        self.dropped = 0
+        #: True once a message found it full under the policy "close": the owner should end its connection.
+        self.overflowed = False
+        #: True once the channel was closed: nothing comes any more.
+        self.closed = False
+
+        #: Where its owner takes its messages from; None without an owner.
+        self.exchange: Exchange | None = None
+        self.head: Parcel | None = None
+        self.rest: deque[Parcel] | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.wake: Callable[[], None] | None = None
+        self.groups: tuple[Group, ...] | set[Group] = ()
+        self.receivers: OrderedDict[Receiver, None] | None = None
+        #: Whether a parcel cannot simply be put in: somebody waits for it, or it must be dropped.
+        self.special = False
+        #: Whether it is on the list of inboxes to be looked through for expired parcels.
+        self.scheduled = False
+        #: When a full channel was last logged.
+        self.warned: float | None = None
+
+    def take(self) -> Message | None:
+        """Return the next message, or None where none waits. It never blocks.
+
+        Messages that waited longer than the layer's ``expiry`` are skipped and counted. Each call decodes a copy that
+        belongs to the caller alone. Call it only in the thread of the event loop that attached the channel.
+        """
+        exchange = self.exchange
+        if self.head is None or exchange is None:
+            return None
+        parcel = exchange.take(self)
+        return None if parcel is None else parcel.open(exchange.deserialize)
+
+    def __len__(self) -> int:
+        head, rest = self.head, self.rest
+        return (head is not None) + (0 if rest is None else len(rest))
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "attached" if self.loop is not None else "no owner"
+        flags = ", overflowed" if self.overflowed else ""
+        return (
+            f"<Inbox {self.name}: {state}{flags}, waiting={len(self)}/{self.capacity}, groups={len(self.groups)}, "
+            f"dropped={self.dropped}>"
+        )
+
+    def notify(self) -> None:
+        """Call the owner's ``wake``. Called without the exchange's lock, in the thread of the owner's loop."""
+        wake = self.wake
+        if wake is None or (self.head is None and not self.overflowed):
+            return  # closed meanwhile, or the owner was faster
+        try:
+            wake()
+        except Exception as exc:
+            # A sender has nothing to do with what its receivers do wrong.
+            if self.loop is not None:
+                context = {"message": f"wake() of channel {self.name!r} raised", "exception": exc}
+                self.loop.call_exception_handler(context)
+
+    # What follows is for the switchboard, under the exchange's lock.
+
+    def put(self, parcel: Parcel) -> None:
+        """Add a parcel at the end."""
+        if self.head is None:
+            self.head = parcel
+        elif self.rest is None:
+            self.rest = deque((parcel,))
+        else:
+            self.rest.append(parcel)
+
+    def put_back(self, parcel: Parcel) -> None:
+        """Add a parcel that had been taken, at its old place in the order."""
+        waiting = sorted([parcel, *self.parcels()], key=lambda item: item.number)
+        self.head = waiting[0]
+        self.rest = deque(waiting[1:]) or None
+
+    def pop(self) -> Parcel | None:
+        """Remove and return the oldest parcel."""
+        parcel, rest = self.head, self.rest
+        if rest is None:
+            self.head = None
+        else:
+            self.head = rest.popleft()
+            if not rest:
+                self.rest = None
+        return parcel
+
+    def parcels(self) -> Iterator[Parcel]:
+        """Iterate over what waits, the oldest first."""
+        if self.head is not None:
+            yield self.head
+        if self.rest is not None:
+            yield from self.rest
+
+    def clear(self) -> int:
+        """Remove every parcel; return how many there were."""
+        count = len(self)
+        self.head = self.rest = None
+        return count
+
+    def join(self, group: "Group") -> None:
+        """Note that the channel is in a group."""
+        groups = self.groups
+        if isinstance(groups, set):
+            groups.add(group)
+        elif len(groups) < _FEW:
+            self.groups = (*groups, group)
+        else:
+            self.groups = {*groups, group}
+
+    def leave(self, group: "Group") -> None:
+        """Note that the channel is no longer in a group."""
+        groups = self.groups
+        if isinstance(groups, set):
+            groups.discard(group)
+        else:
+            self.groups = tuple(item for item in groups if item is not group)
+
+
+class Group:
+    """The channels of one group, in the order in which they joined."""
+
+    __slots__ = ("members", "name", "peak")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.members: dict[str, Inbox] = {}
+        self.peak = 64
+
+    def add(self, inbox: Inbox) -> None:
+        """Make a channel a member."""
+        if inbox.name not in self.members:
+            self.members[inbox.name] = inbox
+            self.peak = max(self.peak, len(self.members))
+            inbox.join(self)
+
+    def discard(self, inbox: Inbox) -> None:
+        """Remove a channel, where it is a member."""
+        if self.members.pop(inbox.name, None) is not None:
+            inbox.leave(self)
+            if len(self.members) * 4 < self.peak:
+                # A dict does not shrink: without a new one, a group that was large once would stay slow to walk.
+                self.members = dict(self.members)
+                self.peak = max(64, len(self.members))

@@ -1,0 +1,40 @@
+"""One message on its way: serialized once, opened by each receiver."""
+
+from collections.abc import Callable
+from typing import Final
+
+from sealane.layers.serializers import SCALARS
+from sealane.types import Message
+
+__all__ = ["Parcel"]
+
+#: The template of a parcel that several channels share and nobody has opened yet.
+_UNDECIDED: Final[Message] = {}
+
+
+class Parcel:
+    """One serialized message; the members of a group share one."""
+
+    __slots__ = ("data", "expires", "number", "template")
+
+    def __init__(self, data: bytes, expires: float, number: int, shared: bool) -> None:
+        self.data = data
+        #: When it may no longer be delivered, by the layer's clock.
+        self.expires = expires
+        #: Its place in the order of everything that was sent.
+        self.number = number
+        self.template: Message | None = _UNDECIDED if shared else None
+
+    def open(self, deserialize: Callable[[bytes], Message]) -> Message:
+        """Return the message, a new copy at each call. Called without a lock, from any thread."""
+        template = self.template
+        if template is None:
+            return deserialize(self.data)
+        if template is not _UNDECIDED:
+            return template.copy()
+        message = deserialize(self.data)
+        # Where no value can be changed, a shallow copy for each further receiver is as good as decoding, and cheaper.
+        # Two threads that come here at once do the same twice, which does no harm.
+        flat = SCALARS.issuperset(map(type, message.values()))
+        self.template = message.copy() if flat else None
+        return message

@@ -1,0 +1,501 @@
+"""Every exception of Sealane.
+
+::
+
+    SealaneError
+    ├── StopConsumer                         a handler asks the consumer to end
+    ├── AcceptConnection                     connect() asks to accept the WebSocket
+    ├── DenyConnection                       connect() asks to refuse it
+    ├── ConnectionClosed                     something was sent after the end of a connection
+    ├── IllegalEvent (RuntimeError)          an event that the connection's state does not allow
+    ├── MessageError (ValueError)            a message that cannot be dispatched
+    │   ├── MessageWithoutType
+    │   └── UnhandledMessage
+    ├── FrameError (ValueError)              a frame from a client that cannot be read; has a close code
+    │   ├── InvalidJSON                      1007
+    │   ├── InvalidText                      1007
+    │   └── UnexpectedBinary                 1003
+    ├── RequestAborted                       the client left before its request was complete
+    │   └── RequestTimeout
+    ├── RequestBodyTooLarge                  a request body over DATA_UPLOAD_MAX_MEMORY_SIZE
+    ├── HandshakeTimeout (OSError)           a WebSocket was refused: its handshake took too long
+    ├── ServerStopping (OSError)             a WebSocket was closed: the server stops
+    ├── StartupFailed (RuntimeError)         the application's lifespan startup failed
+    ├── NoRouteFound (ValueError)            no route matches a path
+    ├── UnknownScopeType (ValueError)        no application for a scope's type
+    ├── UnknownChannel (ValueError)          no application for a channel's name
+    ├── InvalidChannelLayerError (ValueError)  a channel layer is configured incorrectly
+    │   └── UnknownChannelLayer (KeyError)   no channel layer is configured under an alias
+    ├── InvalidName (TypeError)              a channel or group name that the contract does not allow
+    ├── UnserializableMessage (TypeError)    a message that the layer's serializer refuses
+    ├── ChannelFull                          a channel holds as many messages as its capacity
+    ├── ChannelClosed                        a channel was closed while something waited on it
+    ├── MessageTooLarge                      a message over the layer's size limit
+    ├── ApplicationTimeout (TimeoutError)    a test waited for the application in vain
+    ├── ApplicationEnded (TimeoutError)      the application ended while a test waited for an event from it
+    ├── UnexpectedEvent (AssertionError)     the application sent another event than a test expected
+    ├── WebsocketDenied (AssertionError)     the application refused the WebSocket of a test
+    └── LiveServerError (RuntimeError)       a live server did not start, or did not stop
+
+An exception carries its data as attributes and builds its text from them in ``__str__``.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from sealane.types import Headers
+
+__all__ = [
+    "AcceptConnection",
+    "ApplicationEnded",
+    "ApplicationTimeout",
+    "ChannelClosed",
+    "ChannelFull",
+    "ConnectionClosed",
+    "DenyConnection",
+    "FrameError",
+    "HandshakeTimeout",
+    "IllegalEvent",
+    "InvalidChannelLayerError",
+    "InvalidJSON",
+    "InvalidName",
+    "InvalidText",
+    "LiveServerError",
+    "MessageError",
+    "MessageTooLarge",
+    "MessageWithoutType",
+    "NoRouteFound",
+    "RequestAborted",
+    "RequestBodyTooLarge",
+    "RequestTimeout",
+    "SealaneError",
+    "ServerStopping",
+    "StartupFailed",
+    "StopConsumer",
+    "UnexpectedBinary",
+    "UnexpectedEvent",
+    "UnhandledMessage",
+    "UnknownChannel",
+    "UnknownChannelLayer",
+    "UnknownScopeType",
+    "UnserializableMessage",
+    "WebsocketDenied",
+]
+
+
+class SealaneError(Exception):
+    """The base of every exception that Sealane raises."""
+
+
+# Asked for by handlers
+
+
+class StopConsumer(SealaneError):
+    """Raise it in a handler to end the consumer. The usual end of the connection follows."""
+
+
+class AcceptConnection(SealaneError):
+    """Raise it in ``connect()`` to accept the WebSocket, with an optional subprotocol and response headers."""
+
+    def __init__(self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] | None = None) -> None:
+        super().__init__(subprotocol, headers)
+        self.subprotocol = subprotocol
+        self.headers: Headers = list(headers or [])
+
+
+class DenyConnection(SealaneError):
+    """Raise it in ``connect()`` to refuse the WebSocket.
+
+    With a ``status`` (and ``body``, ``headers``) the client gets that HTTP response, where the server has the
+    ``websocket.http.response`` extension; a server without it, or no ``status``, answers 403.
+    """
+
+    def __init__(
+        self,
+        status: int | None = None,
+        body: bytes | str = b"",
+        headers: Iterable[tuple[bytes, bytes]] | None = None,
+    ) -> None:
+        super().__init__(status, body, headers)
+        self.status = status
+        self.body = body.encode() if isinstance(body, str) else body
+        self.headers: Headers = list(headers or [])
+
+
+# Connections
+
+
+class ConnectionClosed(SealaneError):
+    """Something was sent on a connection that has ended.
+
+    It is normal: the client may leave at any time. A consumer that lets it escape from a handler is not reported;
+    the end of the connection follows by itself.
+    """
+
+    def __init__(self, event: str, code: int | None = None) -> None:
+        super().__init__(event, code)
+        self.event = event
+        self.code = code
+
+    def __str__(self) -> str:
+        code = "" if self.code is None else f" with code {self.code}"
+        return f"{self.event!r} was not sent: the connection is closed{code}"
+
+
+class IllegalEvent(SealaneError, RuntimeError):
+    """An event that the state of the connection does not allow: the program is wrong, not the client."""
+
+    def __init__(self, event: str, state: str, expected: Sequence[str]) -> None:
+        super().__init__(event, state, expected)
+        self.event = event
+        self.state = state
+        self.expected = tuple(expected)
+
+    def __str__(self) -> str:
+        allowed = " or ".join(repr(name) for name in self.expected) or "nothing"
+        return f"{self.event!r} cannot be sent while the connection is {self.state}: expected {allowed}"
+
+
+# Messages
+
+
+class MessageError(SealaneError, ValueError):
+    """A message that cannot be dispatched. ``source`` says where it came from: ``"client"`` or ``"layer"``."""
+
+    source: str
+
+
+class MessageWithoutType(MessageError):
+    """A message has no ``type``, or one that is not a string."""
+
+    def __init__(self, consumer: str, source: str, keys: Sequence[object]) -> None:
+        super().__init__(consumer, source, keys)
+        self.consumer = consumer
+        self.source = source
+        self.keys = tuple(keys)
+
+    def __str__(self) -> str:
+        keys = ", ".join(repr(key) for key in self.keys) or "none"
+        return (
+            f"Incoming message has no 'type' attribute (its keys: {keys}); {self.consumer} needs a string such as "
+            "'chat.message' to choose a handler"
+        )
+
+
+class UnhandledMessage(MessageError):
+    """No handler for a message's ``type``, or one that its source may not reach."""
+
+    def __init__(self, consumer: str, source: str, type: str, reason: str) -> None:
+        super().__init__(consumer, source, type, reason)
+        self.consumer = consumer
+        self.source = source
+        self.type = type
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"No handler for message type {self.type!r} on {self.consumer}: {self.reason}"
+
+
+class FrameError(SealaneError, ValueError):
+    """A frame from a client that cannot be read. ``code`` is the close code of RFC 6455, section 7.4.1."""
+
+    code = 1007
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return self.problem
+
+
+class InvalidJSON(FrameError):
+    """A text frame that is not JSON."""
+
+    code = 1007
+
+
+class InvalidText(FrameError):
+    """A text frame that is not UTF-8."""
+
+    code = 1007
+
+
+class UnexpectedBinary(FrameError):
+    """A binary frame for a consumer that takes text only."""
+
+    code = 1003
+
+
+# HTTP
+
+
+class RequestAborted(SealaneError):
+    """The client left before its request was complete."""
+
+
+class RequestTimeout(RequestAborted):
+    """A request was not complete in time."""
+
+
+class RequestBodyTooLarge(SealaneError):
+    """A request body is over the limit, in bytes."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"Request body is over DATA_UPLOAD_MAX_MEMORY_SIZE, which is {self.limit} bytes"
+
+
+# The development server
+
+
+class HandshakeTimeout(SealaneError, OSError):
+    """Something was sent on a WebSocket whose handshake had taken longer than ``limit`` seconds.
+
+    The server has refused it. An OSError, as the ASGI specification has it for a send after the end.
+    """
+
+    def __init__(self, event: str, limit: float) -> None:
+        super().__init__(event, limit)
+        self.event = event
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return (
+            f"{self.event!r} was not sent: the WebSocket was neither accepted nor refused within "
+            f"{self.limit:g} s, so the server has refused it"
+        )
+
+
+class ServerStopping(SealaneError, OSError):
+    """Something was sent on a WebSocket that the server had closed with 1012, because it stops or restarts.
+
+    An OSError, as the ASGI specification has it for a send after the end.
+    """
+
+    def __init__(self, event: str) -> None:
+        super().__init__(event)
+        self.event = event
+
+    def __str__(self) -> str:
+        return f"{self.event!r} was not sent: the server is stopping and has closed the WebSocket with code 1012"
+
+
+class StartupFailed(SealaneError, RuntimeError):
+    """The application's lifespan startup failed, so the server did not start. The log has the reason."""
+
+    def __str__(self) -> str:
+        return "The application's lifespan startup failed (the reason is logged above)"
+
+
+# Routing
+
+
+class NoRouteFound(SealaneError, ValueError):
+    """No route matches a path, and the router has no ``not_found``."""
+
+    def __init__(self, path: str, tried: Sequence[str]) -> None:
+        super().__init__(path, tried)
+        self.path = path
+        self.tried = tuple(tried)
+
+    def __str__(self) -> str:
+        # A path comes from anybody, and this text goes into logs.
+        path = self.path if len(self.path) <= 200 else f"{self.path[:200]}..."
+        routes = ", ".join(repr(route) for route in self.tried) or "none"
+        return f"No route found for path {path!r}. Routes tried: {routes}"
+
+
+class UnknownScopeType(SealaneError, ValueError):
+    """A ProtocolTypeRouter has no application for a scope's type."""
+
+    def __init__(self, type: str, known: Sequence[str]) -> None:
+        super().__init__(type, known)
+        self.type = type
+        self.known = tuple(known)
+
+    def __str__(self) -> str:
+        known = ", ".join(repr(name) for name in self.known) or "none"
+        return f"No application configured for scope type {self.type!r}. Types known: {known}"
+
+
+class UnknownChannel(SealaneError, ValueError):
+    """A ChannelNameRouter has no application for a channel's name."""
+
+    def __init__(self, channel: str, known: Sequence[str]) -> None:
+        super().__init__(channel, known)
+        self.channel = channel
+        self.known = tuple(known)
+
+    def __str__(self) -> str:
+        known = ", ".join(repr(name) for name in self.known) or "none"
+        return f"No application configured for channel name {self.channel!r}. Channels known: {known}"
+
+
+# Layers
+
+
+class InvalidChannelLayerError(SealaneError, ValueError):
+    """A channel layer is configured incorrectly."""
+
+
+class UnknownChannelLayer(InvalidChannelLayerError, KeyError):
+    """No channel layer is configured under an alias."""
+
+    def __init__(self, alias: object, known: Sequence[str]) -> None:
+        super().__init__(alias, known)
+        self.alias = alias
+        self.known = tuple(known)
+
+    def __str__(self) -> str:
+        known = ", ".join(repr(name) for name in self.known) or "none"
+        return f"No channel layer is configured as {self.alias!r}. Aliases in CHANNEL_LAYERS: {known}"
+
+
+class InvalidName(SealaneError, TypeError):
+    """A channel or group name that the contract does not allow."""
+
+    def __init__(self, kind: str, name: object, problem: str) -> None:
+        super().__init__(kind, name, problem)
+        self.kind = kind
+        self.name = name
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.kind} name {self.name!r} is not valid: {self.problem}"
+
+
+class UnserializableMessage(SealaneError, TypeError):
+    """A message that the layer's serializer refuses. ``key`` is the path to the offending value."""
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(key, problem)
+        self.key = key
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"Message cannot be serialized at {self.key}: {self.problem}"
+
+
+class ChannelFull(SealaneError):
+    """A channel holds as many messages as its capacity; the message was not taken."""
+
+    def __init__(self, channel: str, capacity: int) -> None:
+        super().__init__(channel, capacity)
+        self.channel = channel
+        self.capacity = capacity
+
+    def __str__(self) -> str:
+        return f"Channel {self.channel!r} is full: {self.capacity} messages wait there"
+
+
+class ChannelClosed(SealaneError):
+    """A channel was closed while something waited on it."""
+
+    def __init__(self, channel: str) -> None:
+        super().__init__(channel)
+        self.channel = channel
+
+    def __str__(self) -> str:
+        return f"Channel {self.channel!r} was closed"
+
+
+class MessageTooLarge(SealaneError):
+    """A message is over the layer's size limit, in bytes."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(size, limit)
+        self.size = size
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"Message is {self.size} bytes when serialized; the limit is {self.limit}"
+
+
+# Testing
+
+
+class ApplicationTimeout(SealaneError, TimeoutError):
+    """A test waited for an application in vain, for ``seconds``. ``sent`` has the types of its last events."""
+
+    def __init__(self, awaited: str, seconds: float, sent: Sequence[str], count: int) -> None:
+        super().__init__(awaited)
+        self.awaited = awaited
+        self.seconds = seconds
+        self.sent = tuple(sent)
+        self.count = count
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.awaited, self.seconds, self.sent, self.count)
+
+    def __str__(self) -> str:
+        return (
+            f"Waited {self.seconds:g} s for {self.awaited} in vain: the application is running and has sent "
+            f"{_events(self.sent, self.count)}"
+        )
+
+
+class ApplicationEnded(SealaneError, TimeoutError):
+    """The application ended, or was stopped, while a test waited for an event from it.
+
+    It is a TimeoutError, since that is what asgiref's communicator raises here, later.
+    """
+
+    def __init__(self, awaited: str, sent: Sequence[str], count: int, cancelled: bool = False) -> None:
+        super().__init__(awaited)
+        self.awaited = awaited
+        self.sent = tuple(sent)
+        self.count = count
+        self.cancelled = cancelled
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.awaited, self.sent, self.count, self.cancelled)
+
+    def __str__(self) -> str:
+        end = "was cancelled" if self.cancelled else "has ended"
+        return f"Waited for {self.awaited}, but the application {end}; it sent {_events(self.sent, self.count)}"
+
+
+def _events(sent: Sequence[str], count: int) -> str:
+    if not count:
+        return "nothing"
+    types = ", ".join(sent)
+    if count > len(sent):
+        return f"{count} events, at last {types}"
+    return f"{count} event{'s' if count > 1 else ''}: {types}"
+
+
+class UnexpectedEvent(SealaneError, AssertionError):
+    """The application sent another event than a test expected. It is an AssertionError: the test fails."""
+
+    def __init__(self, expected: str, event: Mapping[str, object]) -> None:
+        super().__init__(expected, event)
+        self.expected = expected
+        self.event = event
+
+    def __str__(self) -> str:
+        event = repr(self.event)
+        if len(event) > 300:
+            event = f"{event[:300]}... ({len(event)} characters)"
+        return f"Expected {self.expected}, but the application sent {event}"
+
+
+class WebsocketDenied(SealaneError, AssertionError):
+    """The application refused the WebSocket of a test, with a close ``code`` or with an HTTP response."""
+
+    def __init__(self, code: int | None, status: int | None = None, body: bytes = b"") -> None:
+        super().__init__(code, status, body)
+        self.code = code
+        self.status = status
+        self.body = body
+
+    def __str__(self) -> str:
+        if self.status is None:
+            return f"The application denied the WebSocket with close code {self.code}"
+        return f"The application denied the WebSocket with HTTP status {self.status} and the body {self.body[:300]!r}"
+
+
+class LiveServerError(SealaneError, RuntimeError):
+    """A live server did not start or did not stop, or was asked for what it has only while it runs."""

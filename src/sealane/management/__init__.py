@@ -1,0 +1,1 @@
+"""Sealane's management commands."""

@@ -1,0 +1,152 @@
+"""Django's autoreloader around a server with connections to close: it is told of any end of the process.
+
+Django runs the server in a daemon thread of a child process, and leaves with ``sys.exit(3)`` when a source
+file has changed; a parent starts the next child. Its parent kills the child on SIGTERM at once, and on Ctrl-C
+after a quarter of a second. The parent here passes the signal on and waits.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+from django.utils import autoreload
+
+__all__ = ["KILL_AFTER", "LEAVE_AFTER", "RELOAD", "Supervisor", "leave_within", "run_with_reloader"]
+
+#: The exit status with which Django's autoreloader asks for the next child.
+RELOAD = 3
+
+#: Seconds from the beginning of the end until a process leaves, whatever its threads still do.
+LEAVE_AFTER = 3.5
+
+#: Seconds from a signal until the parent kills a child that has not left.
+KILL_AFTER = 6.0
+
+
+def run_with_reloader(serve: Callable[..., None], *, stop: Callable[[], object], **options: Any) -> None:
+    """Run ``serve(**options)`` under Django's autoreloader, in a child process. Main thread only.
+
+    ``stop()`` is called in the child's main thread before the child ends: on a change of a source file, on
+    SIGINT and on SIGTERM. It has LEAVE_AFTER seconds, and so have the threads of executors: then the process
+    leaves without them. In the parent it does not return: it ends with the child's status, 0 after a signal.
+    """
+    if os.environ.get(autoreload.DJANGO_AUTORELOAD_ENV) != "true":
+        sys.exit(Supervisor().run())
+    with _leaving(stop):
+        autoreload.run_with_reloader(serve, **options)
+
+
+@contextlib.contextmanager
+def _leaving(stop: Callable[[], object]) -> Iterator[None]:
+    """Call ``stop()`` at the end of the block, which is the end of the process.
+
+    From then on SIGINT and SIGTERM are ignored, since a parent passes on what its terminal sent to both, and
+    the process leaves within LEAVE_AFTER seconds.
+    """
+    status = 0
+    try:
+        yield
+    except SystemExit as request:
+        # As Python itself reads it: nothing is success, and a text is an error.
+        status = request.code if isinstance(request.code, int) else int(request.code is not None)
+        raise
+    except BaseException:
+        status = 1
+        raise
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        leave_within(LEAVE_AFTER, status)
+        stop()
+
+
+def leave_within(seconds: float, status: int) -> threading.Timer:
+    """End the process with ``status`` in ``seconds``, unless it has ended by then.
+
+    Python waits for the threads of its executors, so a synchronous handler that hangs would keep the process
+    from ending for ever. Returns the timer: cancel it to stay.
+    """
+
+    def leave() -> None:
+        # Not through sys.exit(): in a thread that ends the thread, and exit handlers are what may hang.
+        with contextlib.suppress(Exception):
+            sys.stderr.write(f"A thread did not end in {seconds:g} s; leaving without it.\n")
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+
+    timer = threading.Timer(seconds, leave)
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
+class Supervisor:
+    """The parent: start this command again as a child, and again each time that the child asks for it.
+
+    SIGINT and SIGTERM are passed on to the child as SIGTERM, once, and it gets KILL_AFTER seconds to leave; a
+    second SIGINT kills it. A SIGINT that is ignored (a background job of a shell) stays ignored.
+    """
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+        self._signals: list[int] = []
+
+    def __repr__(self) -> str:
+        child = "no child" if self._child is None else f"child {self._child.pid}"
+        return f"<Supervisor: {child}, {len(self._signals)} signals received>"
+
+    def run(self) -> int:
+        """Supervise until a child ends with another status than RELOAD. Returns it, or 0 after a signal."""
+        arguments = autoreload.get_child_arguments()
+        environment = {**os.environ, autoreload.DJANGO_AUTORELOAD_ENV: "true"}
+        if getattr(sys.stdout, "write_through", False):
+            # `python -u` is not among the child's arguments.
+            environment.setdefault("PYTHONUNBUFFERED", "1")
+        with self._handling_signals():
+            while True:
+                status = self._run_child(arguments, environment)
+                if self._signals:
+                    return 0
+                if status != RELOAD:
+                    return status
+
+    def _run_child(self, arguments: list[str], environment: dict[str, str]) -> int:
+        self._child = subprocess.Popen(arguments, env=environment, close_fds=False)
+        if self._signals:
+            # It came while the child was being started, so nobody has passed it on.
+            self._pass_on()
+        return self._child.wait()
+
+    @contextlib.contextmanager
+    def _handling_signals(self) -> Iterator[None]:
+        numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._received) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _received(self, number: int, frame: FrameType | None) -> None:
+        self._signals.append(number)
+        if len(self._signals) == 1:
+            self._pass_on()
+        elif self._signals.count(signal.SIGINT) > 1 and self._child is not None:
+            self._child.kill()
+
+    def _pass_on(self) -> None:
+        if self._child is None:
+            return
+        # On Windows the console has sent Ctrl-C to the child as well, and terminating is killing.
+        if sys.platform != "win32":
+            self._child.terminate()
+        timer = threading.Timer(KILL_AFTER, self._child.kill)
+        timer.daemon = True
+        timer.start()

@@ -1,0 +1,57 @@
+"""What holds for every test: no second copy of a package, asyncio's debug mode, and the browser's rule."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+# pytest-asyncio switches debug mode on for its own loops. The variable does it for the loops that servers and
+# workers start in threads and subprocesses: asyncio reads it each time a loop is made.
+os.environ["PYTHONASYNCIODEBUG"] = "1"
+
+#: The repository's top-level packages, which are installed as sealane.consumers and so on.
+LINKED = ("consumers", "layers", "routing")
+
+
+def _stray_modules() -> list[str]:
+    """List what was imported from the top of the checkout, and so is a second copy of a package."""
+    return [name for name in LINKED if name in sys.modules]
+
+
+def _complaint(stray: list[str]) -> str:
+    return (
+        f"imported as top-level modules: {', '.join(stray)}. That is a second copy of the package, with "
+        f"classes and state of its own. Import it as sealane.{stray[0]}."
+    )
+
+
+def _missing_browser_programs() -> list[str]:
+    return [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
+
+
+@pytest.fixture(autouse=True)
+def _no_second_copy() -> Iterator[None]:
+    """Fail the very test that imports `consumers`, `routing` or `layers` from the top of the checkout."""
+    yield
+    if stray := _stray_modules():
+        pytest.fail(_complaint(stray))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Stop the run where collecting the tests has imported a second copy."""
+    if stray := _stray_modules():
+        raise pytest.UsageError(_complaint(stray))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a browser test where there is no browser; fail it where SEALANE_REQUIRE_BROWSER=1 demands one."""
+    if item.get_closest_marker("browser") is None:
+        return
+    if missing := _missing_browser_programs():
+        reason = f"not on the PATH: {', '.join(missing)}"
+        if os.environ.get("SEALANE_REQUIRE_BROWSER") == "1":
+            pytest.fail(f"SEALANE_REQUIRE_BROWSER=1, but {reason}", pytrace=False)
+        pytest.skip(reason)
