@@ -4,7 +4,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 from sealane.consumers.dispatch import Dispatcher
 from sealane.consumers.ending import finish
@@ -19,18 +19,21 @@ from sealane.exceptions import (
     StopConsumer,
 )
 from sealane.layers import DEFAULT_CHANNEL_LAYER, BaseChannelLayer, get_channel_layer
-from sealane.types import ASGIApplication, Message, Receive, Scope, Send
+from sealane.types import Message, Receive, Scope, Send
 
 __all__ = ["AsyncConsumer", "ConsumerApplication"]
 
 logger = logging.getLogger("sealane.consumers")
 
 
-class ConsumerApplication(ASGIApplication):
+class ConsumerApplication(Protocol):
     """What :meth:`AsyncConsumer.as_asgi` returns: an ASGI application that knows its consumer."""
 
     consumer_class: type["AsyncConsumer"]
     consumer_initkwargs: dict[str, Any]
+
+    # Any, not Awaitable[None]: type checkers know of Django's path() that it takes views.
+    def __call__(self, scope: Scope, receive: Receive, send: Send, /) -> Any: ...
 
 
 class AsyncConsumer:
@@ -59,7 +62,8 @@ class AsyncConsumer:
     end_timeout: float = 5.0
 
     scope: Scope
-    channel_layer: BaseChannelLayer | None
+    #: The consumer's layer; None where CHANNEL_LAYERS has none of its alias. "| Any" spares typed handlers an assertion.
+    channel_layer: BaseChannelLayer | Any
     channel_name: str
     #: The server's ``send``; in a synchronous consumer a function that waits for it.
     base_send: Callable[[Message], Any]
@@ -261,7 +265,7 @@ class AsyncConsumer:
             for group in self.groups:
                 await self.channel_layer.group_discard(group, self.channel_name)
 
-    def _require_layer(self) -> BaseChannelLayer:
+    def _require_layer(self) -> BaseChannelLayer | Any:
         if self.channel_layer is None:
             raise InvalidChannelLayerError(
                 f"BACKEND is unconfigured or doesn't support groups: {type(self).__name__} has groups = "

@@ -25,7 +25,7 @@ from sealane.exceptions import (
 )
 from sealane.types import Message
 
-__all__ = ["AsyncWebsocketConsumer", "WebsocketConsumer"]
+__all__ = ["AsyncWebsocketConsumer", "WebsocketConsumer", "WebsocketCore"]
 
 logger = logging.getLogger("sealane.consumers")
 

@@ -103,7 +103,7 @@ class MsgPackSerializer(Serializer):
         try:
             packer = self._packers.pop()
         except IndexError:
-            packer = msgpack.Packer(default=_to_ext, buf_size=1024)
+            packer = msgpack.Packer(default=_to_ext)
         try:
             _check(message, MAX_DEPTH)
             packed: bytes = packer.pack(message)

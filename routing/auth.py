@@ -59,7 +59,8 @@ async def login(scope: Scope, user: "AbstractBaseUser | None" = None, backend: s
 
     Before a connection is answered, SessionMiddleware saves the session and sends its cookie. Afterwards
     nobody does: call ``await scope["session"].asave()``. The browser keeps its old cookie then, so a
-    WebSocket that logs somebody in logs in itself and not the pages around it.
+    WebSocket that logs somebody in logs in itself and not the pages around it. A login that is cancelled is
+    still finished in its thread.
     """
     session = _session_of(scope, "login()")
     if user is None:
@@ -77,6 +78,7 @@ async def logout(scope: Scope) -> None:
     ``user_logged_out`` is sent first, from the database thread, with ``request=None``, so that a receiver
     still finds the session; it is not sent where nobody was logged in. The session's data is deleted from its
     store at once, and its cookie when the connection is answered. A scope without a session is a ValueError.
+    A logout that is cancelled is still finished in its thread, but ``scope["user"]`` stays.
     """
     from django.contrib.auth.models import AnonymousUser
 

@@ -37,7 +37,8 @@ class SessionMiddleware(BaseMiddleware):
     A session that was deleted meanwhile, by a logout in another window say, is a SuspiciousOperation when it
     would be saved. Each save is one visit to a database thread, through the engine's synchronous methods: the
     asynchronous ones of Django's engines visit several times, and pass over what an engine of your own
-    overrides in ``save()`` or ``create_model_instance()``.
+    overrides in ``save()`` or ``create_model_instance()``. A save that is cancelled is still finished in its
+    thread; the answer is not sent then.
 
     A scope that has a session already passes with it: the middleware that made it also saves it. A lifespan
     scope passes as it is. Without ``scope["cookies"]`` it is a ValueError.
@@ -108,7 +109,8 @@ class _Answer:
             await self._forward(message)
         elif self._refusal:
             # A server makes a 403 of the close. This is the same, with room for a cookie.
-            start: Message = {"type": "websocket.http.response.start", "status": 403, "headers": []}
+            headers = [(b"content-length", b"0")]
+            start: Message = {"type": "websocket.http.response.start", "status": 403, "headers": headers}
             await self._save(start)
             await self._forward(start)
             await self._forward({"type": "websocket.http.response.body", "body": b""})

@@ -103,7 +103,8 @@ class URLRouter:
             return RouteMatch(*candidate)
         return None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    # Any, not None: type checkers know of Django's path(), where a nested router stands, that it takes views.
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         inside = "path_remaining" in scope
         path = scope["path_remaining"] if inside else _path_below_root(scope)
         application: ASGIApplication | None = None

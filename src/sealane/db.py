@@ -9,11 +9,17 @@ from contextvars import ContextVar
 from typing import Any
 
 from asgiref.sync import SyncToAsync, sync_to_async
-from django.db import close_old_connections
+from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
-__all__ = ["aclose_old_connections", "database_sync_to_async", "database_was_used"]
+__all__ = [
+    "DatabaseSyncToAsync",
+    "aclose_old_connections",
+    "close_old_connections",
+    "database_sync_to_async",
+    "database_was_used",
+]
 
 # asgiref carries context variables into the thread and back: a query run there marks the task that asked for it.
 _used: ContextVar[bool] = ContextVar("sealane_database_used", default=False)
@@ -36,8 +42,15 @@ def _watch(*, connection: BaseDatabaseWrapper, **kwargs: object) -> None:
 connection_created.connect(_watch, dispatch_uid="sealane.db")
 
 
-def _close() -> None:
-    close_old_connections()
+def close_old_connections() -> None:
+    """Close this thread's connections that Django's rules call old, but none inside a transaction.
+
+    Django's function of this name takes the changed autocommit of a transaction for a reason to close. It runs where
+    no transaction is open; a handler may run in the middle of one, which a TestCase began.
+    """
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close_if_unusable_or_obsolete()
     _used.set(False)
 
 
@@ -71,5 +84,5 @@ async def aclose_old_connections() -> None:
     Consumers do it after each message that touched the database. Other long-lived tasks that use the async ORM call
     it now and then.
     """
-    await sync_to_async(_close)()
+    await sync_to_async(close_old_connections)()
     _used.set(False)

@@ -42,6 +42,10 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class ASGIApplication(Protocol):
-    """An ASGI 3 application: called once per connection, it returns when it is done with it."""
+    """An ASGI 3 application: called once per connection, it returns when it is done with it.
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send, /) -> Awaitable[None]: ...
+    Its arguments are a Scope, a Receive and a Send. They are not named here, since each framework has types of its own
+    for them, and Django's handler, Starlette's application and a plain function must all fit.
+    """
+
+    def __call__(self, scope: Any, receive: Any, send: Any, /) -> Awaitable[Any]: ...

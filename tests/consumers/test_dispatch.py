@@ -64,7 +64,7 @@ class Client:
 
     def read_ahead(self, message: Message) -> bool:
         self.noticed.append(message["type"])
-        return message["type"] == "leave"
+        return bool(message["type"] == "leave")
 
     def arrive(self, *types: str) -> None:
         for kind in types:

@@ -22,7 +22,7 @@ def layer() -> Iterator[InMemoryChannelLayer]:
     yield layer
     stats = layer.stats()
     assert (stats["channels"], stats["groups"]) == (0, 0), "a consumer left something behind"
-    channel_layers.set("default", before)  # type: ignore[arg-type]
+    channel_layers.set("default", before)
 
 
 class Echo(AsyncHttpConsumer):

@@ -54,7 +54,7 @@ def layer() -> Iterator[InMemoryChannelLayer]:
     yield layer
     stats = layer.stats()
     assert (stats["channels"], stats["groups"]) == (0, 0), "a consumer left something behind"
-    channel_layers.set("default", before)  # type: ignore[arg-type]
+    channel_layers.set("default", before)
 
 
 async def until(condition: Any) -> None:
@@ -214,7 +214,8 @@ async def test_an_illegal_event_names_the_state_and_what_was_expected_and_closin
     assert [str(error) for error in raised] == [
         "'websocket.send' cannot be sent while the connection is connecting: expected 'websocket.accept' or "
         "'websocket.close' or 'websocket.http.response.start'",
-        "'websocket.accept' cannot be sent while the connection is open: expected 'websocket.send' or 'websocket.close'",
+        "'websocket.accept' cannot be sent while the connection is open: expected 'websocket.send' or "
+        "'websocket.close'",
         "'websocket.send' was not sent: the connection is closed with code 4000",
         "You must pass one of bytes_data or text_data",
     ]
@@ -426,8 +427,8 @@ async def test_groups_without_a_layer_are_a_clear_error() -> None:
     client = WebsocketCommunicator(Lost.as_asgi(), "/")
     with pytest.raises(
         InvalidChannelLayerError,
-        match=r"BACKEND is unconfigured or doesn't support groups: Lost has groups = \['room'\], and CHANNEL_LAYERS has "
-        r"no 'missing'",
+        match=r"BACKEND is unconfigured or doesn't support groups: Lost has groups = \['room'\], and "
+        r"CHANNEL_LAYERS has no 'missing'",
     ):
         await client.connect()
 
@@ -568,7 +569,7 @@ async def test_a_slow_consumer_is_closed_with_1013_where_the_layer_says_so() -> 
     assert client.output_queue.get_nowait()["code"] == 1013
     assert client.scope["codes"] == [1013]
     assert layer.stats()["channels"] == 0
-    channel_layers.set("default", before)  # type: ignore[arg-type]
+    channel_layers.set("default", before)
 
 
 # Errors
@@ -701,7 +702,8 @@ both_json = pytest.mark.parametrize("consumer", [AsyncJson, SyncJson], ids=["asy
 @both_json
 async def test_json_comes_back(consumer: type[AsyncConsumer]) -> None:
     async with WebsocketCommunicator(consumer.as_asgi(), "/") as client:
-        for content in ({"a": [1, 2.5, None, True, "ü"]}, [], 0, "", None):
+        contents: list[Any] = [{"a": [1, 2.5, None, True, "ü"]}, [], 0, "", None]
+        for content in contents:
             await client.send_json_to(content)
             assert await client.receive_json_from() == content
 

@@ -189,6 +189,18 @@ def test_a_timer_to_leave_can_be_cancelled() -> None:
     assert not timer.is_alive()
 
 
+def test_a_process_that_has_to_leave_flushes_and_leaves(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    statuses: list[int] = []
+    monkeypatch.setattr(os, "_exit", statuses.append)
+
+    leave_within(0.01, 3).join(10)
+
+    assert statuses == [3]
+    assert capsys.readouterr().err == "A thread did not end in 0.01 s; leaving without it.\n"
+
+
 def leaving_in(source: str) -> tuple[int, str, float]:
     """Run a child's main program: its exit status, its output and how long it took, in seconds."""
     program = f"""

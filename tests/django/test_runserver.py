@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import importlib.util
 import io
+import logging
 import os
 import re
 import shutil
@@ -25,12 +26,13 @@ from django.core.management import CommandError, call_command
 from django.core.management.commands.runserver import Command as CoreCommand
 from django.core.servers.basehttp import WSGIServer
 from django.test import modify_settings, override_settings
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from sealane.exceptions import StartupFailed
 from sealane.management.commands import runserver
 from sealane.management.commands.runserver import Command
+from sealane.server.access import LOGGER_NAME
 from tests.asgi import application as plain_application
 
 PROJECT = Path(__file__).parent / "project"
@@ -121,11 +123,23 @@ class Manage:
             return False
         return True
 
-    def get(self, path: str) -> tuple[int, str]:
+    def get(self, path: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
         with contextlib.closing(http.client.HTTPConnection(self.host, self.port, timeout=SOON)) as client:
-            client.request("GET", path)
+            client.request("GET", path, headers=headers or {})
             response = client.getresponse()
             return response.status, response.read().decode()
+
+    def refused(self, path: str) -> tuple[int, str]:
+        """Ask for a WebSocket; the status and the body of the response that refuses it."""
+        return self.get(
+            path,
+            {
+                "Connection": "Upgrade",
+                "Upgrade": "websocket",
+                "Sec-WebSocket-Version": "13",
+                "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+            },
+        )
 
     def connect(self, path: str) -> ClientConnection:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -222,8 +236,7 @@ def test_each_event_gives_one_plain_line(reloading: Manage) -> None:
         echo(websocket)
         reloading.get("/?page=7")
     reloading.logged(f"DISCONNECT /ws/echo 1000 .*:{port}")
-    with pytest.raises(InvalidStatus), reloading.connect("/ws/refused"):
-        pass
+    assert reloading.refused("/ws/refused") == (403, "")
 
     stamp = r"\[\d\d/\w+/\d{4} \d\d:\d\d:\d\d\] "
     client = r"127\.0\.0\.1:\d+\]"
@@ -248,11 +261,7 @@ def test_a_message_over_the_limit_closes_with_1009(reloading: Manage) -> None:
 
 
 def test_an_undecided_websocket_is_refused(reloading: Manage) -> None:
-    with pytest.raises(InvalidStatus) as error, reloading.connect("/ws/undecided"):
-        pass
-
-    assert error.value.response.status_code == 503
-    assert error.value.response.body == b"No answer to the handshake in time\n"
+    assert reloading.refused("/ws/undecided") == (503, "No answer to the handshake in time\n")
     assert reloading.logged("WebSocket REJECT /ws/undecided 503 ")
 
 
@@ -423,9 +432,7 @@ def test_noasgi_is_djangos_own_server(tmp_path: Path) -> None:
         assert f"Starting development server at http://127.0.0.1:{manage.port}/" in manage.output
         assert manage.get("/") == (200, "first")
         assert manage.get("/static/site.css") == (200, "body { color: teal }\n")
-        with pytest.raises(InvalidStatus) as error, manage.connect("/ws/echo"):
-            pass
-        assert error.value.response.status_code == 404
+        assert manage.refused("/ws/echo")[0] == 404
 
 
 # The command's own decisions, in this process
@@ -562,3 +569,75 @@ def test_a_failed_startup_waits_for_a_change_or_ends_the_command(monkeypatch: py
     )
     with pytest.raises(CommandError, match="lifespan startup failed"):
         command.inner_run(None, use_asgi=True, use_reloader=False)
+
+
+def test_it_serves_from_another_thread_than_the_main_one(
+    monkeypatch: pytest.MonkeyPatch, loggers: dict[str, logging.Logger]
+) -> None:
+    monkeypatch.setattr(Command, "check_migrations", lambda self: None)
+    monkeypatch.setenv("DJANGO_RUNSERVER_HIDE_WARNING", "true")
+    output = io.StringIO()
+    command = Command(stdout=output, no_color=True)
+    # Port 0 is any free one.
+    thread = threading.Thread(target=call_command, args=(command, "0:0", "--noreload", "--skip-checks"))
+    thread.start()
+    server = until(lambda: "Quit the server" in output.getvalue() and command.server)
+    try:
+        assert (
+            f"Starting ASGI/uvicorn development server at http://0.0.0.0:{server.server_port}/\n" in output.getvalue()
+        )
+        assert output.getvalue().endswith("Quit the server with CONTROL-C.\n"), "the warning was asked to be hidden"
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=SOON)) as client:
+            client.request("GET", "/")
+            assert client.getresponse().read() == b"Django: /"
+    finally:
+        command.stop_server()
+        thread.join(SOON)
+    assert not thread.is_alive()
+    assert loggers[LOGGER_NAME].level == loggers["django.server"].level
+
+
+def test_a_server_that_does_not_stop_is_named() -> None:
+    class Stuck:
+        def __repr__(self) -> str:
+            return "<the server>"
+
+        def stop(self) -> bool:
+            return False
+
+    errors = io.StringIO()
+    command = Command(stderr=errors, no_color=True)
+    command.stop_server()
+    assert errors.getvalue() == ""
+
+    command.server = Stuck()  # type: ignore[assignment]
+    command.stop_server()
+    assert errors.getvalue() == "<the server> did not stop in time; leaving it.\n"
+
+
+@pytest.mark.parametrize("reloads", [True, False])
+def test_noasgi_runs_as_django_does(monkeypatch: pytest.MonkeyPatch, reloads: bool) -> None:
+    ran: list[dict[str, Any]] = []
+    monkeypatch.setattr(CoreCommand, "run", lambda self, **options: ran.append(options))
+
+    Command().run(use_asgi=False, use_reloader=reloads)
+
+    assert ran == [{"use_asgi": False, "use_reloader": reloads}]
+
+
+def test_sigterm_is_put_back_where_the_command_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    during: list[Any] = []
+
+    def fail(self: Any, *args: Any, **options: Any) -> None:
+        during.append(signal.getsignal(signal.SIGTERM))
+        raise CommandError("no")
+
+    monkeypatch.setattr(Command, "inner_run", fail)
+    before = signal.getsignal(signal.SIGTERM)
+
+    with pytest.raises(CommandError, match="no"):
+        Command().run(use_asgi=True, use_reloader=False)
+
+    assert signal.getsignal(signal.SIGTERM) is before
+    with pytest.raises(SystemExit, match="0"):
+        during[0](signal.SIGTERM, None)

@@ -201,7 +201,7 @@ class LayerMachine(RuleBasedStateMachine):
             self.receivers.append(entered)
 
     def open(self, parcel: Parcel | None) -> Message | None:
-        return parcel and parcel.open(self.exchange.deserialize)
+        return None if parcel is None else parcel.open(self.exchange.deserialize)
 
     @precondition(lambda self: self.receivers)
     @rule(data=st.data())

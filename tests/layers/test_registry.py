@@ -151,13 +151,17 @@ def test_an_error_inside_a_layer_is_not_taken_for_a_missing_alias() -> None:
         ({"BACKEND": "nowhere.Layer"}, r"is 'nowhere\.Layer', which cannot be imported: No module named 'nowhere'"),
         ({"BACKEND": "sealane.layers.Nothing"}, r"cannot be imported: .*does not define a \"Nothing\""),
         ({"BACKEND": "plain"}, r"is 'plain', which cannot be imported: plain doesn't look like a module path"),
-        ({"BACKEND": f"{__name__}.not_a_class"}, r"which is <function .*; expected a subclass of sealane\.layers\.Base"),
+        (
+            {"BACKEND": f"{__name__}.not_a_class"},
+            r"which is <function .*; expected a subclass of sealane\.layers\.Base",
+        ),
         ({"BACKEND": "builtins.dict"}, r"which is <class 'dict'>; expected a subclass"),
         ({"BACKEND": MEMORY, "CONFIG": None}, r"\['CONFIG'\] is None; expected a dict of options"),
         (
             {"BACKEND": MEMORY, "CONFIG": {"capcity": 3, "hosts": []}},
             r"\['CONFIG'\] has the unknown option 'capcity', 'hosts'; InMemoryChannelLayer accepts 'expiry', "
-            r"'group_expiry', 'capacity', 'channel_capacity', 'overflow', 'serializer_format', 'max_message_size', 'clock'",
+            r"'group_expiry', 'capacity', 'channel_capacity', 'overflow', 'serializer_format', 'max_message_size', "
+            r"'clock'",
         ),
         (
             {"BACKEND": f"{__name__}.Demanding", "CONFIG": {"hosts": []}},

@@ -11,7 +11,11 @@ from tests.packaging import public_names
 from tests.packaging.conftest import Distributions, Environment, install
 
 #: Modules that need an extra; importing them without it says which distribution is missing.
-NEEDS = {"sealane.server.development": "uvicorn", "sealane.testing.pytest_plugin": "pytest"}
+NEEDS = {
+    "sealane.server.development": "uvicorn",
+    "sealane.testing.layer_contract": "pytest",
+    "sealane.testing.pytest_plugin": "pytest",
+}
 
 
 @pytest.fixture(scope="module", params=["wheel", "wheel_from_sdist"])

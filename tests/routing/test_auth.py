@@ -16,7 +16,10 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
 from django.test import Client, override_settings
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
+from sealane.consumers import AsyncWebsocketConsumer, WebsocketConsumer
 from sealane.db import aclose_old_connections, database_sync_to_async
 from sealane.routing.auth import AuthMiddleware, AuthMiddlewareStack, UserLazyObject, get_user, login, logout
 from sealane.types import Message, Scope
@@ -25,6 +28,7 @@ from tests.routing.exchange import (
     Exchange,
     busy_database_thread,
     cookie_headers,
+    served,
     set_cookies,
 )
 
@@ -473,6 +477,60 @@ async def test_logout_of_nobody_signals_nothing(
     assert signals == []
     assert scope["session"].is_empty()
     assert isinstance(scope.get("user"), AnonymousUser) is ("user" in user)
+
+
+# Consumers on a real server
+
+
+class Sync(WebsocketConsumer):
+    def connect(self) -> None:
+        match self.scope["path"]:
+            case "/login":
+                async_to_sync(login)(self.scope, User.objects.get(username="ada"))
+            case "/refuse":
+                self.scope["session"]["tries"] = 1
+                self.close()
+                return
+        self.accept()
+        self.send(text_data=str(self.scope["user"]))
+        async_to_sync(logout)(self.scope)
+        self.send(text_data=str(async_to_sync(get_user)(self.scope)))
+
+
+class Async(AsyncWebsocketConsumer):
+    async def connect(self) -> None:
+        match self.scope["path"]:
+            case "/login":
+                await login(self.scope, await User.objects.aget(username="ada"))
+            case "/refuse":
+                await self.scope["session"].aset("tries", 1)
+                await self.close()
+                return
+        await self.accept()
+        await self.send(text_data=str(self.scope["user"]))
+        await logout(self.scope)
+        await self.send(text_data=str(await get_user(self.scope)))
+
+
+@pytest.mark.parametrize("consumer", [Sync, Async])
+async def test_consumers_log_in_and_out(ada: User, consumer: Any) -> None:
+    async with asyncio.timeout(20), served(AuthMiddlewareStack(consumer.as_asgi())) as port:
+        url = f"ws://127.0.0.1:{port}"
+        page = {"Cookie": f"sessionid={await sync_to_async(browser_of)(ada)}"}
+        for path, headers in (("/login", {}), ("/", page)):
+            async with connect(f"{url}{path}", additional_headers=headers, proxy=None) as browser:
+                assert await browser.recv() == "ada"
+                assert await browser.recv() == "AnonymousUser"
+                assert browser.response is not None
+                assert ("Set-Cookie" in browser.response.headers) is (path == "/login")
+        async with connect(url, additional_headers=page, proxy=None) as browser:
+            assert await browser.recv() == "AnonymousUser"
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(f"{url}/refuse", proxy=None)
+        assert refused.value.response.status_code == 403
+        assert refused.value.response.headers["Content-Length"] == "0"
+        key = refused.value.response.headers["Set-Cookie"].partition(";")[0].removeprefix("sessionid=")
+        assert await stored(key) == {"tries": 1}
 
 
 # A user model of the project's own

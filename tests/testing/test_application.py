@@ -2,7 +2,6 @@
 
 import asyncio
 import contextvars
-import gc
 import pickle
 import re
 import time
@@ -107,9 +106,7 @@ class TestAReceiveThatTimesOut:
 
     async def test_tells_what_it_waited_for_and_what_the_application_did(self) -> None:
         async with ApplicationCommunicator(echo, SCOPE) as communicator:
-            message = (
-                "Waited 0.01 s for an event in vain: the application is running and has sent {}"
-            )
+            message = "Waited 0.01 s for an event in vain: the application is running and has sent {}"
             with pytest.raises(ApplicationTimeout, match=f"^{re.escape(message.format('nothing'))}$"):
                 await communicator.receive_output(timeout=0.01)
             await communicator.send_input({"type": "a"})
@@ -215,7 +212,7 @@ class TestReceiveNothing:
         async with ApplicationCommunicator(breaks_on_input, SCOPE) as communicator:
             await communicator.send_input({"type": "a"})
             async with asyncio.timeout(5):
-                with pytest.raises(Broken, match="^a$"):
+                with pytest.raises(Broken, match=r"^a$"):
                     await communicator.receive_nothing(timeout=60)
 
 
@@ -224,7 +221,7 @@ class TestAnApplicationThatRaises:
         async with ApplicationCommunicator(breaks_on_input, SCOPE) as communicator:
             await communicator.send_input({"type": "a"})
             async with asyncio.timeout(5):
-                with pytest.raises(Broken, match="^a$") as caught:
+                with pytest.raises(Broken, match=r"^a$") as caught:
                     await communicator.receive_output(timeout=60)
         assert "broken_handler" in [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
 
@@ -253,7 +250,7 @@ class TestAnApplicationThatRaises:
                 await communicator.receive_output()
 
     async def test_is_told_when_the_block_is_left_unless_the_test_has_seen_it(self) -> None:
-        with pytest.raises(Broken, match="^a$"):
+        with pytest.raises(Broken, match=r"^a$"):
             async with ApplicationCommunicator(breaks_on_input, SCOPE) as communicator:
                 await communicator.send_input({"type": "a"})
                 await asyncio.wait({communicator.future})
@@ -425,9 +422,10 @@ async def test_a_forgotten_application_is_cancelled_with_a_warning() -> None:
     communicator = ApplicationCommunicator(echo, SCOPE)
     task = communicator.future
     await communicator.receive_nothing(timeout=0.01)
+    holder = [communicator]
+    del communicator
     with pytest.warns(ResourceWarning, match=r"running: 0 events sent, 0 not taken> was not ended: use 'async with'"):
-        del communicator
-        gc.collect()
+        holder.clear()
     await asyncio.wait({task})
     assert task.cancelled()
 

@@ -41,6 +41,10 @@ async def stray_transaction(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body"})
 
 
+def in_a_transaction() -> bool:
+    return connection.in_atomic_block
+
+
 async def exchange(ws: WebsocketCommunicator, *frames: str) -> list[Any]:
     answers = []
     for frame in frames:
@@ -57,7 +61,7 @@ class InATransaction(TestCase):
         async with WebsocketCommunicator(Counter.as_asgi(), "/") as ws:
             answers = await exchange(ws, "a", "b")
         self.assertEqual(answers, ["2 in MainThread", "3 in MainThread"])
-        self.assertTrue(await database_sync_to_async(lambda: connection.in_atomic_block)())
+        self.assertTrue(await database_sync_to_async(in_a_transaction)())
 
     async def test_the_application_sees_the_transaction(self) -> None:
         await self.check()

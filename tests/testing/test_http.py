@@ -160,7 +160,10 @@ async def test_leaving_the_block_leaves_the_response() -> None:
 @pytest.mark.parametrize(
     ("events", "message"),
     [
-        ([{"type": "http.response.body"}], r"^Expected http\.response\.start, but the application sent \{'type': 'http\.re"),
+        (
+            [{"type": "http.response.body"}],
+            r"^Expected http\.response\.start, but the application sent \{'type': 'http\.re",
+        ),
         (
             [{"type": "http.response.start", "status": 200}, {"type": "http.response.start", "status": 200}],
             r"^Expected http\.response\.body, but",

@@ -120,7 +120,7 @@ class OfTheSettings(LiveServerTestCase):
 
 def start(**attributes: Any) -> type[LiveServerTestCase]:
     """Set a LiveServerTestCase up, as unittest does it: with its clean-ups where it fails."""
-    case = type("Case", (LiveServerTestCase,), {"application": application, **attributes})
+    case: type[LiveServerTestCase] = type("Case", (LiveServerTestCase,), {"application": application, **attributes})
     try:
         case.setUpClass()
     except BaseException:
@@ -223,7 +223,8 @@ class A_Live(LiveServerTestCase):
 
     def test_threads_write_and_read_at_once(self):
         def view(number):
-            with urllib.request.urlopen(f"{self.live_server_url}/create/view{number}/", timeout=10) as response:
+            with urllib.request.urlopen(f"{self.live_server_url}/create/view{number}/", timeout=10) as
+            response:
                 return int(response.read())
 
         def socket(kind):

@@ -141,7 +141,9 @@ class LoginTests(TestCase):
 
     async def test_it_must_come_before_the_application_starts(self) -> None:
         async with WebsocketCommunicator(application, "/") as ws:
-            with pytest.raises(RuntimeError, match=r"^login\(\) came too late for <WebsocketCommunicator .*Call it before"):
+            with pytest.raises(
+                RuntimeError, match=r"^login\(\) came too late for <WebsocketCommunicator .*Call it before"
+            ):
                 await ws.login(self.user)
 
     async def test_nobody_cannot_be_logged_in(self) -> None:

@@ -243,6 +243,41 @@ class TestStop:
         until(lambda: not any("live server" in thread.name for thread in threading.enumerate()))
 
 
+class TestCloseConnections:
+    def test_ends_the_applications_and_goes_on_serving(self) -> None:
+        application = Application()
+        with LiveServer(application) as server, connect(server.ws_url) as ws:
+            server.close_connections()
+            assert application.events == ["lifespan.startup", "disconnect 1012"]
+            with pytest.raises(websockets.ConnectionClosedError, match="1012"):
+                ws.recv(timeout=5)
+            assert get(server.url) == b"ok"
+            server.close_connections()
+
+    def test_does_nothing_where_no_server_runs(self) -> None:
+        LiveServer(Application()).close_connections()
+
+    def test_tells_of_an_application_that_ignores_its_cancellation(self) -> None:
+        release = threading.Event()
+
+        async def stubborn(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] != "websocket":
+                raise ValueError("only websocket")
+            await send({"type": "websocket.accept"})
+            while not release.is_set():
+                try:
+                    await asyncio.sleep(0.01)
+                except asyncio.CancelledError:
+                    pass
+
+        with LiveServer(stubborn, grace=0.05, stop_timeout=0.05) as server, connect(server.ws_url):
+            with pytest.raises(
+                LiveServerError, match=r"^Connections were not closed: <coro.* ignores its cancellation$"
+            ):
+                server.close_connections()
+            release.set()
+
+
 class TestRestart:
     def test_keeps_the_port(self) -> None:
         application = Application()
@@ -286,7 +321,7 @@ class TestAStartThatFails:
             raise ZeroDivisionError("no database")
 
         server = LiveServer(application)
-        with pytest.raises(ZeroDivisionError, match="^no database$"):
+        with pytest.raises(ZeroDivisionError, match=r"^no database$"):
             server.start()
         assert not server.running
         with pytest.raises(LiveServerError, match=r"^<LiveServer localhost stopped> has no port before it is started"):
@@ -310,7 +345,7 @@ class TestAStartThatFails:
         async def application(scope: Scope, receive: Receive, send: Send) -> None:
             raise ValueError("only http")
 
-        with pytest.raises(ValueError, match="^only http$"):
+        with pytest.raises(ValueError, match=r"^only http$"):
             LiveServer(application, lifespan="on").start()
 
     def test_an_application_that_takes_too_long(self) -> None:
@@ -343,7 +378,7 @@ def test_an_error_that_breaks_the_server_comes_out_of_stop(monkeypatch: pytest.M
     server = LiveServer(Application())
     server.start()
     until(lambda: not server.running)
-    with pytest.raises(ZeroDivisionError, match="^broken$"):
+    with pytest.raises(ZeroDivisionError, match=r"^broken$"):
         server.stop()
 
 
@@ -351,9 +386,10 @@ def test_a_forgotten_server_stops_with_a_warning() -> None:
     server = LiveServer(Application())
     server.start()
     thread = next(thread for thread in threading.enumerate() if str(server.port) in thread.name)
+    holder = [server]
+    del server
     with pytest.warns(ResourceWarning, match=r"running> was not stopped: use 'with', or call stop\(\)$"):
-        del server
-        gc.collect()
+        holder.clear()
     thread.join(5)
     assert not thread.is_alive()
 

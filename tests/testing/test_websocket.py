@@ -136,7 +136,7 @@ class TestARefusal:
 
     async def test_is_an_error_in_a_block_and_the_application_ends(self) -> None:
         communicator = WebsocketCommunicator(sending({"type": "websocket.close", "code": 4001}), "/")
-        with pytest.raises(WebsocketDenied, match="^The application denied the WebSocket with close code 4001$"):
+        with pytest.raises(WebsocketDenied, match=r"^The application denied the WebSocket with close code 4001$"):
             async with communicator:
                 pytest.fail("entered")
         assert communicator.future.done()
@@ -200,9 +200,9 @@ async def test_send_to_takes_exactly_one_frame_of_the_right_type() -> None:
         for arguments in ({}, {"text_data": "a", "bytes_data": b"a"}):
             with pytest.raises(TypeError, match=r"^send_to\(\) takes exactly one of text_data and bytes_data$"):
                 await ws.send_to(**arguments)  # type: ignore[arg-type]
-        with pytest.raises(TypeError, match="^text_data is a str, not bytes$"):
+        with pytest.raises(TypeError, match=r"^text_data is a str, not bytes$"):
             await ws.send_to(text_data=b"a")  # type: ignore[arg-type]
-        with pytest.raises(TypeError, match="^bytes_data is bytes, not str$"):
+        with pytest.raises(TypeError, match=r"^bytes_data is bytes, not str$"):
             await ws.send_to(bytes_data="a")  # type: ignore[arg-type]
         assert await ws.receive_nothing(timeout=0.01)
 
@@ -301,6 +301,6 @@ async def test_a_disconnect_that_the_application_ignores_cancels_it() -> None:
 
     communicator = WebsocketCommunicator(deaf, "/")
     await communicator.connect()
-    with pytest.raises(ApplicationTimeout, match="^Waited 0.01 s for the application's end in vain"):
+    with pytest.raises(ApplicationTimeout, match=r"^Waited 0\.01 s for the application's end in vain"):
         await communicator.disconnect(timeout=0.01)
     assert communicator.future.cancelled()

@@ -99,8 +99,11 @@ class DevelopmentServer:
                 self._server = self._uvicorn(self._application)
             with _quiet_uvicorn():
                 self._server.run(sockets=[self.socket])
+            if not self._server.started:
+                # Older versions of uvicorn return, newer ones leave.
+                raise StartupFailed
         except SystemExit as leaving:
-            # uvicorn's way to say it. With another status it is the handler of a signal that leaves.
+            # With another status it is the handler of a signal that leaves.
             if self._server is None or self._server.started or leaving.code != uvicorn.config.STARTUP_FAILURE:
                 raise
             raise StartupFailed from leaving

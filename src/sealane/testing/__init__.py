@@ -1,6 +1,7 @@
 """Test tools: communicators that are the client of an application, and live servers for real clients.
 
-The names are imported when they are first used, since pytest loads this package, for its plugin, in every run.
+The names are imported when they are first used, since pytest loads this package, for its plugin, in every
+run.
 """
 
 from importlib import import_module

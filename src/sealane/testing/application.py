@@ -20,12 +20,12 @@ class ApplicationCommunicator:
     """Be the server of one connection to ``application``: give it events, and take the events that it sends.
 
     The application starts with the first call that needs it, as a task of the test's event loop, in an empty
-    context (``contextvars``), as it would have under a server. It gets ``scope`` itself, so what a test puts into
-    ``communicator.scope`` before that is there.
+    context (``contextvars``), as it would have under a server. It gets ``scope`` itself, so what a test puts
+    into ``communicator.scope`` before that is there.
 
-    Taking an event destroys nothing: where nothing comes in time, the application goes on and a later call gets the
-    event. Events come in the order in which they were sent. Once the application has raised, its exception, with its
-    own traceback, comes out of the next call, without a wait.
+    Taking an event destroys nothing: where nothing comes in time, the application goes on and a later call
+    gets the event. Events come in the order in which they were sent. Once the application has raised, its
+    exception, with its own traceback, comes out of the next call, without a wait.
 
     ``async with`` makes the end certain, however the block is left: see ``__aexit__``. Without it, end the
     application with ``wait()``, or ``stop()``; one that is forgotten is cancelled, with a ResourceWarning.
@@ -41,7 +41,8 @@ class ApplicationCommunicator:
 
     def __init__(self, application: ASGIApplication, scope: Scope) -> None:
         self.application: Callable[[Scope, Receive, Send], Awaitable[None]] = cast(
-            ASGIApplication, guarantee_single_callable(application)
+            ASGIApplication,
+            guarantee_single_callable(application),  # type: ignore[no-untyped-call]
         )
         self.scope = scope
         #: What the application has not received yet.
@@ -70,8 +71,8 @@ class ApplicationCommunicator:
     async def send_input(self, message: Message) -> None:
         """Give the application an event. It does not wait until the application has received it.
 
-        Raises the application's exception where it has one. For an application that has ended by itself the event
-        is lost, as it is with a server.
+        Raises the application's exception where it has one. For an application that has ended by itself the
+        event is lost, as it is with a server.
         """
         self.future  # noqa: B018  # starts it
         self._raise_failure()
@@ -81,17 +82,18 @@ class ApplicationCommunicator:
         """Return the next event that the application sends.
 
         Raises ApplicationTimeout, a TimeoutError, where none comes in time: nothing is lost by it, nor by a
-        cancellation. Raises the application's own exception as soon as it has one; in the same moment an event that
-        was sent before it comes first. Raises ApplicationEnded as soon as the application has ended without one.
+        cancellation. Raises the application's own exception as soon as it has one; in the same moment an
+        event that was sent before it comes first. Raises ApplicationEnded as soon as the application has
+        ended without one.
         """
         return await self._receive("an event", timeout)
 
     async def receive_nothing(self, timeout: float = 0.1, interval: float = 0.01) -> bool:
         """Tell whether the application sends nothing for ``timeout`` seconds. An event that it sends stays.
 
-        False comes as soon as there is an event, and True as soon as the application has ended: nothing can follow.
-        Raises the application's exception as soon as it has one. ``interval``, from the days of polling, is a lower
-        bound of the time, unless ``timeout`` is 0: that looks once, without a wait.
+        False comes as soon as there is an event, and True as soon as the application has ended: nothing can
+        follow. Raises the application's exception as soon as it has one. ``interval``, from the days of
+        polling, is a lower bound of the time, unless ``timeout`` is 0: that looks once, without a wait.
         """
         task = self.future
         self._raise_failure()
@@ -107,9 +109,9 @@ class ApplicationCommunicator:
     async def wait(self, timeout: float | None = 1) -> None:
         """Wait until the application ends by itself, and raise its exception where it has one.
 
-        After it the application has ended in any case: where it did not in time, it is cancelled, and the call
-        raises ApplicationTimeout, a TimeoutError. The same holds where the call is cancelled. What the application
-        has sent can still be taken.
+        After it the application has ended in any case: where it did not in time, it is cancelled, and the
+        call raises ApplicationTimeout, a TimeoutError. The same holds where the call is cancelled. What the
+        application has sent can still be taken.
         """
         task = self.future
         if await self._end(task, timeout):
@@ -138,12 +140,12 @@ class ApplicationCommunicator:
     ) -> None:
         """End the application: tell it that its client has left, wait ``exit_timeout`` seconds, then cancel it.
 
-        A scope of another type than http, websocket and lifespan has no such event: its application is cancelled
-        at once.
+        A scope of another type than http, websocket and lifespan has no such event: its application is
+        cancelled at once.
 
-        Raises what the application has raised and no call has told yet; where the block itself fails, that stays the
-        error, and the application's is a note on it. An application that outlives even its cancellation by
-        ``exit_timeout`` seconds is an ApplicationTimeout.
+        Raises what the application has raised and no call has told yet; where the block itself fails, that
+        stays the error, and the application's is a note on it. An application that outlives even its
+        cancellation by ``exit_timeout`` seconds is an ApplicationTimeout.
         """
         task = self._task
         if task is None:
@@ -242,8 +244,6 @@ class ApplicationCommunicator:
         return ApplicationTimeout(awaited, seconds, tuple(self._outbox.types), self._outbox.count)
 
 
-async def _run(
-    application: Callable[..., Awaitable[Any]], scope: Scope, receive: Receive, send: Send
-) -> None:
+async def _run(application: Callable[..., Awaitable[Any]], scope: Scope, receive: Receive, send: Send) -> None:
     """Run the application. A coroutine of ours, since an application may return any awaitable."""
     await application(scope, receive, send)

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["ClientCommunicator", "HeadersLike", "client_scope"]
 
 #: Headers as a test may write them: ASGI's list of pairs of bytes, or with strings, or a mapping.
-HeadersLike = (
-    Iterable[tuple[bytes | str, bytes | str]] | Mapping[str, bytes | str] | Mapping[bytes, bytes | str]
-)
+HeadersLike = Iterable[tuple[bytes | str, bytes | str]] | Mapping[str, bytes | str] | Mapping[bytes, bytes | str]
 
 
 class ClientCommunicator(ApplicationCommunicator):
@@ -31,12 +29,13 @@ class ClientCommunicator(ApplicationCommunicator):
         """Log ``user`` in, without a password, before the application starts. Returns the communicator.
 
         It does what ``force_login`` of Django's test client does: it makes a session in the project's
-        ``SESSION_ENGINE``, or goes on with the one whose cookie the headers have, writes into it what Django's
-        login writes (``user_logged_in`` is sent), saves it, and puts its cookie into the headers. ``backend`` is a
-        dotted name out of ``AUTHENTICATION_BACKENDS``, by default the first one that can find users.
+        ``SESSION_ENGINE``, or goes on with the one whose cookie the headers have, writes into it what
+        Django's login writes (``user_logged_in`` is sent), saves it, and puts its cookie into the headers.
+        ``backend`` is a dotted name out of ``AUTHENTICATION_BACKENDS``, by default the first one that can
+        find users.
 
-        Raises RuntimeError where the application runs already, since it would not see the cookie, and ValueError for
-        an AnonymousUser.
+        Raises RuntimeError where the application runs already, since it would not see the cookie, and
+        ValueError for an AnonymousUser.
         """
         from django.conf import settings
 
@@ -56,8 +55,8 @@ class ClientCommunicator(ApplicationCommunicator):
 def client_scope(type: str, path: str, headers: HeadersLike | None) -> Scope:
     """Make the scope of a client's connection to ``path``, which may have a query string, or be a whole URL.
 
-    As a server does: ``path`` is decoded, ``raw_path`` and ``query_string`` are not, header names are in lower case.
-    The server's name is the one that Django's test client uses, ``testserver``.
+    As a server does: ``path`` is decoded, ``raw_path`` and ``query_string`` are not, header names are in
+    lower case. The server's name is the one that Django's test client uses, ``testserver``.
     """
     if not isinstance(path, str):
         raise TypeError(f"A path is a str such as '/chat/?room=1', not {path!r}")
@@ -103,16 +102,15 @@ def _set_cookie(headers: Headers, name: str, value: str) -> None:
     """Set one cookie in the headers, in place, and keep the others in one header, as ASGI has it."""
     cookies = _cookies(headers) | {name: value}
     headers[:] = [header for header in headers if header[0] != b"cookie"]
-    headers.append(
-        (b"cookie", "; ".join(f"{key}={cookie}" for key, cookie in cookies.items()).encode("latin-1"))
-    )
+    headers.append((b"cookie", "; ".join(f"{key}={cookie}" for key, cookie in cookies.items()).encode("latin-1")))
 
 
 def _default_backend() -> str:
     from django.conf import settings
     from django.contrib.auth import load_backend
 
-    for path in settings.AUTHENTICATION_BACKENDS:
+    paths: list[str] = settings.AUTHENTICATION_BACKENDS
+    for path in paths:
         if hasattr(load_backend(path), "get_user"):
             return path
     raise ValueError(

@@ -24,17 +24,18 @@ TIMEOUT = 5.0
 def shared_databases() -> Iterator[None]:
     """Let every thread of the process use the test databases safely, while the block runs.
 
-    A server's application works in many threads: the one of the asynchronous ORM, one for each of Django's requests,
-    those of synchronous consumers. Django gives each a connection of its own. To a database in a file or a server
-    nothing has to be done. A SQLite test database in memory is shared by the connections, but its locks are not waited
-    for: it answers "table is locked" at once. Here a statement that meets such a lock is tried again until the
-    ``timeout`` of the database's OPTIONS has passed, 5 seconds by default, as SQLite itself does with a file.
+    A server's application works in many threads: the one of the asynchronous ORM, one for each of Django's
+    requests, those of synchronous consumers. Django gives each a connection of its own. To a database in a
+    file or a server nothing has to be done. A SQLite test database in memory is shared by the connections,
+    but its locks are not waited for: it answers "table is locked" at once. Here a statement that meets such a
+    lock is tried again until the ``timeout`` of the database's OPTIONS has passed, 5 seconds by default, as
+    SQLite itself does with a file.
 
     Django's LiveServerTestCase shares one connection between all threads instead. Then they also share their
     transactions, and a commit in one thread fails while another is in the middle of an INSERT.
 
-    In the end the connections that other threads have opened meanwhile are closed, except inside a transaction, so
-    that the test database can be dropped, and no ResourceWarning comes of them.
+    In the end the connections that other threads have opened meanwhile are closed, except inside a
+    transaction, so that the test database can be dropped, and no ResourceWarning comes of them.
     """
     opened: dict[int, BaseDatabaseWrapper] = {}
 
@@ -88,8 +89,8 @@ def _close(connection: BaseDatabaseWrapper) -> None:
     """Close a connection that belongs to another thread, which does not use it now."""
     connection.inc_thread_sharing()
     try:
-        # Not connection.close(): Django never closes one to a database in memory, lest it vanish with the last. This
-        # is not the last.
+        # Not connection.close(): Django never closes one to a database in memory, lest it vanish with the
+        # last. This is not the last.
         BaseDatabaseWrapper.close(connection)
     finally:
         connection.dec_thread_sharing()

@@ -13,8 +13,9 @@ __all__ = ["HttpCommunicator"]
 class HttpCommunicator(ClientCommunicator):
     """Be the client of one HTTP request: a ClientCommunicator with the shortcuts of HTTP.
 
-    Read the response whole, with ``get_response()``, or as it comes, with ``get_start()`` and ``receive_chunk()``.
-    The request is sent by the first of these calls. A call that times out loses nothing: call it again.
+    Read the response whole, with ``get_response()``, or as it comes, with ``get_start()`` and
+    ``receive_chunk()``. The request is sent by the first of these calls. A call that times out loses nothing:
+    call it again.
     """
 
     def __init__(
@@ -40,8 +41,8 @@ class HttpCommunicator(ClientCommunicator):
     async def get_response(self, timeout: float | None = 1) -> dict[str, Any]:
         """Return the whole response: ``{"status": 200, "headers": [...], "body": b"..."}``.
 
-        ``timeout`` holds for each event, so a long response may take longer. Chunks that were taken before are not
-        in the body. Called again, it returns the same.
+        ``timeout`` holds for each event, so a long response may take longer. Chunks that were taken before
+        are not in the body. Called again, it returns the same.
         """
         if self._response is None:
             start = await self.get_start(timeout)

@@ -37,16 +37,16 @@ def django_server(
 class LiveServerTestCase(TransactionTestCase):
     """Run the project's ASGI application on a real server, for browsers and other real clients.
 
-    One server serves all tests of the class: uvicorn, in a thread, on ``host`` and a free port. ``live_server_url``
-    and ``live_server_ws_url`` say where; ``server`` is the LiveServer, whose ``restart()`` a test may call. The
-    application is the one that ``ASGI_APPLICATION`` names, or the class attribute ``application``. With
-    ``serve_static`` the static files of the installed applications are served as ``runserver`` does it, where
-    ``django.contrib.staticfiles`` is installed.
+    One server serves all tests of the class: uvicorn, in a thread, on ``host`` and a free port.
+    ``live_server_url`` and ``live_server_ws_url`` say where; ``server`` is the LiveServer, whose
+    ``restart()`` a test may call. The application is the one that ``ASGI_APPLICATION`` names, or the class
+    attribute ``application``. With ``serve_static`` the static files of the installed applications are served
+    as ``runserver`` does it, where ``django.contrib.staticfiles`` is installed.
 
-    What a test writes is committed, and the database is emptied after each test. Before that the connections that are
-    left are closed and every ``disconnect()`` has run, so that no test finds what the one before it has left; a server
-    that a test has stopped is started again. Test methods may be asynchronous. What keeps the server from starting is
-    raised, as it is, by ``setUpClass()``.
+    What a test writes is committed, and the database is emptied after each test. Before that the connections
+    that are left are closed and every ``disconnect()`` has run, so that no test finds what the one before it
+    has left; a server that a test has stopped is started again. Test methods may be asynchronous. What keeps
+    the server from starting is raised, as it is, by ``setUpClass()``.
     """
 
     host = "localhost"
@@ -89,4 +89,4 @@ class LiveServerTestCase(TransactionTestCase):
         self.server.close_connections()
         if not self.server.running:
             self.server.start()
-        super()._fixture_teardown()
+        super()._fixture_teardown()  # type: ignore[misc]  # django-stubs leaves it out

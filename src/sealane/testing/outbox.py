@@ -11,8 +11,8 @@ __all__ = ["Outbox"]
 class Outbox:
     """Hold the events that an application sends until a test takes them, in order.
 
-    It knows nothing of the communicator, so that an application's task, which holds its outbox, does not keep a
-    forgotten communicator alive.
+    It knows nothing of the communicator, so that an application's task, which holds its outbox, does not keep
+    a forgotten communicator alive.
     """
 
     #: How many of the last event types an error tells.
@@ -43,9 +43,7 @@ class Outbox:
             if not waiting.done():
                 waiting.set_result(None)
 
-    async def wait_until_filled_or_done(
-        self, application: asyncio.Future[None], timeout: float | None
-    ) -> None:
+    async def wait_until_filled_or_done(self, application: asyncio.Future[None], timeout: float | None) -> None:
         """Wait for an event or for the end of ``application``, whichever comes first.
 
         It takes nothing: neither a timeout (a TimeoutError after ``timeout`` seconds, never for None) nor a

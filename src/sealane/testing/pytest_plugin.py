@@ -1,6 +1,7 @@
 """pytest's part of sealane.testing: the fixture ``sealane_live_server``.
 
-pytest loads it by itself where Sealane is installed, before anything else, so it imports no Django at its head.
+pytest loads it by itself where Sealane is installed, before anything else, so it imports no Django at its
+head.
 """
 
 from collections.abc import Iterator
@@ -18,8 +19,8 @@ __all__ = ["sealane_application"]
 def pytest_configure(config: pytest.Config) -> None:
     """Register the fixture in the form that fits: with the database where pytest-django is there.
 
-    pytest-django orders the tests and chooses their kind of database by the fixtures that a test names when it is
-    collected, so the dependency has to stand in the signature.
+    pytest-django orders the tests and chooses their kind of database by the fixtures that a test names when
+    it is collected, so the dependency has to stand in the signature.
     """
     manager = config.pluginmanager
     with_django = manager.hasplugin("django") or manager.hasplugin("pytest_django.plugin")
@@ -41,8 +42,8 @@ class _WithDatabase:
     ) -> "Iterator[LiveServer]":
         """Serve the project's ASGI application on a real server: a LiveServer with .url, .ws_url, .restart().
 
-        Each test has its own: its sockets and groups are gone, and every disconnect() has run, before the database is
-        emptied for the next one.
+        Each test has its own: its sockets and groups are gone, and every disconnect() has run, before the
+        database is emptied for the next one.
         """
         yield from _serve(sealane_application)
 

@@ -17,16 +17,17 @@ __all__ = ["LiveServer"]
 class LiveServer:
     """Run ``application`` on uvicorn, in a thread, on ``host`` and a free port: ``with LiveServer(app) as server:``.
 
-    Nothing is pickled and no process is started, so any application will do, also one that a test has just made.
-    The server has an event loop of its own.
+    Nothing is pickled and no process is started, so any application will do, also one that a test has just
+    made. The server has an event loop of its own.
 
-    ``stop()`` is clean. The listening socket is closed, WebSockets are closed with 1012, requests in flight may end.
-    After ``grace`` seconds what is left loses its connection, so that its application sees a disconnect; what still
-    runs ``stop_timeout`` seconds later is cancelled. Then come the lifespan's shutdown, and the end of the loop and of
-    the thread.
+    ``stop()`` is clean. The listening socket is closed, WebSockets are closed with 1012, requests in flight
+    may end. After ``grace`` seconds what is left loses its connection, so that its application sees a
+    disconnect; what still runs ``stop_timeout`` seconds later is cancelled. Then come the lifespan's
+    shutdown, and the end of the loop and of the thread.
 
-    ``start_timeout``, ``grace`` and ``stop_timeout`` are seconds. Further options go to ``uvicorn.Config``, such as
-    ``ws_max_size``. Use it from one thread. Its calls block; ``async with`` waits without blocking the test's loop.
+    ``start_timeout``, ``grace`` and ``stop_timeout`` are seconds. Further options go to ``uvicorn.Config``,
+    such as ``ws_max_size``. Use it from one thread. Its calls block; ``async with`` waits without blocking
+    the test's loop.
     """
 
     _thread: ServerThread | None = None
@@ -76,9 +77,9 @@ class LiveServer:
         """Start the server, and return when the application's lifespan start-up is complete and the port answers.
 
         Raises the very error that prevents it: an OSError where the address is taken, what the application's
-        lifespan start-up raised, an ImportError where uvicorn is missing. LiveServerError where the server was started
-        already, where a failed start-up has no exception of its own, and where it takes longer than
-        ``start_timeout``. After an error nothing is left open.
+        lifespan start-up raised, an ImportError where uvicorn is missing. LiveServerError where the server
+        was started already, where a failed start-up has no exception of its own, and where it takes longer
+        than ``start_timeout``. After an error nothing is left open.
         """
         if self._thread is not None:
             raise LiveServerError(f"{self!r} was started already: stop() it first, or restart() it")
@@ -129,8 +130,8 @@ class LiveServer:
     def close_connections(self) -> None:
         """Close what clients have open now, in the stages of ``stop()``, and go on serving.
 
-        It returns when the applications of these connections have ended: every ``disconnect()`` has run. A client
-        may have connected again by then. Does nothing where the server does not run.
+        It returns when the applications of these connections have ended: every ``disconnect()`` has run. A
+        client may have connected again by then. Does nothing where the server does not run.
         """
         if self._thread is not None and self._thread.is_alive():
             self._thread.close_connections()

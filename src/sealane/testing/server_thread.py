@@ -40,9 +40,7 @@ class ServerThread(threading.Thread):
             # uvicorn's own choice is, in some versions, an implementation that websockets has deprecated.
             "ws": "websockets-sansio",
         }
-        self._server = uvicorn.Server(
-            uvicorn.Config(self._lifespan, interface="asgi3", **{**defaults, **options})
-        )
+        self._server = uvicorn.Server(uvicorn.Config(self._lifespan, interface="asgi3", **{**defaults, **options}))
         self._listener = listener
         self._grace = grace
         self._stop_timeout = stop_timeout
@@ -93,16 +91,14 @@ class ServerThread(threading.Thread):
             )
 
     def _unfinished(self) -> str:
-        names = sorted(
-            repr(task.get_coro()) for task in tuple(self._server.server_state.tasks) if not task.done()
-        )
+        names = sorted(repr(task.get_coro()) for task in tuple(self._server.server_state.tasks) if not task.done())
         return ", ".join(names) or "no connection's task"
 
     async def _serve(self) -> None:
         serving = asyncio.create_task(self._server.serve(sockets=[self._listener]), name="uvicorn")
         stopping = asyncio.create_task(self._stopping.wait(), name="stop requested")
         try:
-            while not (self._server.started or serving.done() or stopping.done()):
+            while not (self._server.started or serving.done() or stopping.done()):  # noqa: ASYNC110
                 await asyncio.sleep(self.LOOK)
             if self._server.started:
                 self.ready.set()
@@ -118,8 +114,8 @@ class ServerThread(threading.Thread):
     async def _shut_down(self, serving: asyncio.Task[None]) -> None:
         """End uvicorn. The lifespan's shutdown comes after the end of all connections.
 
-        uvicorn has one limit for all of it, and cancels an application without telling it first that its client is
-        gone, and without waiting until it has ended.
+        uvicorn has one limit for all of it, and cancels an application without telling it first that its
+        client is gone, and without waiting until it has ended.
         """
         state = self._server.server_state
         if self._server.started:

@@ -18,11 +18,12 @@ DENIAL_EXTENSION = "websocket.http.response"
 class WebsocketCommunicator(ClientCommunicator):
     """Be the client of one WebSocket: a ClientCommunicator with the shortcuts of WebSockets.
 
-    ``async with WebsocketCommunicator(application, "/ws/") as ws:`` connects, which raises WebsocketDenied where the
-    application refuses, and disconnects in the end. Or call ``connect()`` and ``disconnect()``.
+    ``async with WebsocketCommunicator(application, "/ws/") as ws:`` connects, which raises WebsocketDenied
+    where the application refuses, and disconnects in the end. Or call ``connect()`` and ``disconnect()``.
 
-    The application is told that the server can refuse a WebSocket with an HTTP response, unless ``denial_response``
-    is false. ``spec_version`` is the version of ASGI's WebSocket specification that the scope states.
+    The application is told that the server can refuse a WebSocket with an HTTP response, unless
+    ``denial_response`` is false. ``spec_version`` is the version of ASGI's WebSocket specification that the
+    scope states.
     """
 
     def __init__(
@@ -57,9 +58,9 @@ class WebsocketCommunicator(ClientCommunicator):
     async def connect(self, timeout: float | None = 1) -> tuple[bool, Any]:
         """Open the WebSocket, and return ``(True, subprotocol or None)``, or ``(False, code)`` where it is refused.
 
-        The code is the close code, 1000 where the application names none, or the HTTP status, such as 404, where
-        it refuses with an HTTP response: see ``denial``. Called again, it asks nothing of the application: it
-        returns the same, or, after a timeout, waits on.
+        The code is the close code, 1000 where the application names none, or the HTTP status, such as 404,
+        where it refuses with an HTTP response: see ``denial``. Called again, it asks nothing of the
+        application: it returns the same, or, after a timeout, waits on.
         """
         if not self._connecting:
             self._connecting = True
@@ -115,8 +116,8 @@ class WebsocketCommunicator(ClientCommunicator):
     async def receive_close(self, timeout: float | None = 1) -> int:
         """Return the code with which the application closes the WebSocket; its reason is in ``close_reason``.
 
-        Raises UnexpectedEvent where a frame comes first. After a close that another call has met, or a refusal with a
-        close code, it returns that code at once.
+        Raises UnexpectedEvent where a frame comes first. After a close that another call has met, or a
+        refusal with a close code, it returns that code at once.
         """
         if self.close_code is None:
             event = await self._receive("websocket.close", timeout)
@@ -125,9 +126,7 @@ class WebsocketCommunicator(ClientCommunicator):
             return self._note_close(event)
         return self.close_code
 
-    async def disconnect(
-        self, code: int = 1000, timeout: float | None = 1, *, reason: str | None = None
-    ) -> None:
+    async def disconnect(self, code: int = 1000, timeout: float | None = 1, *, reason: str | None = None) -> None:
         """Leave, as a client that closes the WebSocket, and wait until the application has ended: see ``wait()``.
 
         Doing it twice is harmless.
@@ -135,8 +134,7 @@ class WebsocketCommunicator(ClientCommunicator):
         if not self._disconnected:
             self._disconnected = True
             await self.send_input(
-                {"type": "websocket.disconnect", "code": code}
-                | ({"reason": reason} if reason is not None else {})
+                {"type": "websocket.disconnect", "code": code} | ({"reason": reason} if reason is not None else {})
             )
         await self.wait(timeout)
 

@@ -107,7 +107,8 @@ class Command(RunserverCommand):
             try:
                 self.inner_run(None, **options)
             finally:
-                signal.signal(signal.SIGTERM, before)
+                # None: a handler that was not installed from Python, and cannot be put back from here.
+                signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
         else:
             self.inner_run(None, **options)
 
