@@ -157,10 +157,10 @@ class Exchange:
 
     def _catch_up(self) -> None:
         """Make the calls that came from inside another one."""
-        while self._deferred:
+        while True:
             try:
                 decide, args = self._deferred.popleft()
-            except IndexError:  # another thread was faster
+            except IndexError:
                 return
             try:
                 self._act(decide, *args)

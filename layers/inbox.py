@@ -97,16 +97,16 @@ class Inbox:
 
     def notify(self) -> None:
         """Call the owner's ``wake``. Called without the exchange's lock, in the thread of the owner's loop."""
-        wake = self.wake
-        if wake is None or (self.head is None and not self.overflowed):
+        # The loop too is read now: wake() may close the channel before it fails.
+        wake, loop = self.wake, self.loop
+        if wake is None or loop is None or (self.head is None and not self.overflowed):
             return  # closed meanwhile, or the owner was faster
         try:
             wake()
         except Exception as exc:
             # A sender has nothing to do with what its receivers do wrong.
-            if self.loop is not None:
-                context = {"message": f"wake() of channel {self.name!r} raised", "exception": exc}
-                self.loop.call_exception_handler(context)
+            context = {"message": f"wake() of channel {self.name!r} raised", "exception": exc}
+            loop.call_exception_handler(context)
 
     # What follows is for the switchboard, under the exchange's lock.
 

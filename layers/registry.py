@@ -151,10 +151,7 @@ class ChannelLayerManager:
 
 def _check_options(where: str, backend: type[BaseChannelLayer], options: Mapping[str, Any]) -> None:
     """Raise InvalidChannelLayerError for options that a layer's constructor does not have, or lacks."""
-    try:
-        parameters = inspect.signature(backend).parameters.values()
-    except (TypeError, ValueError):  # a constructor written in C that does not tell
-        return
+    parameters = inspect.signature(backend).parameters.values()
     named = [item for item in parameters if item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY)]
     accepted = [item.name for item in named]
     unknown = [option for option in options if option not in accepted]

@@ -1,12 +1,14 @@
-"""One fixture runs every dispatch test on every kind of event loop."""
+"""Fixtures: every kind of event loop for the dispatch tests, and a layer of its own for each test of a consumer."""
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
 import uvloop
+
+from sealane.layers import InMemoryChannelLayer, channel_layers
 
 #: Seconds after which a test that hangs fails by itself.
 LIMIT = 10.0
@@ -38,6 +40,17 @@ def run(request: pytest.FixtureRequest) -> Run:
             return runner.run(main())
 
     return run_on_loop
+
+
+@pytest.fixture
+def layer() -> Iterator[InMemoryChannelLayer]:
+    """Give a test the default layer to itself, and see that its consumers left nothing in it."""
+    layer = InMemoryChannelLayer()
+    before = channel_layers.set("default", layer)
+    yield layer
+    stats = layer.stats()
+    assert (stats["channels"], stats["groups"]) == (0, 0), "a consumer left something behind"
+    channel_layers.set("default", before)
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,18 +10,10 @@ from django.test import override_settings
 from sealane.consumers import AsyncEventStreamConsumer, AsyncHttpConsumer
 from sealane.consumers.event_stream import format_event
 from sealane.exceptions import ConnectionClosed, IllegalEvent
-from sealane.layers import InMemoryChannelLayer, channel_layers
+from sealane.layers import InMemoryChannelLayer
 from sealane.testing import HttpCommunicator
 
-
-@pytest.fixture(autouse=True)
-def layer() -> Iterator[InMemoryChannelLayer]:
-    layer = InMemoryChannelLayer()
-    before = channel_layers.set("default", layer)
-    yield layer
-    stats = layer.stats()
-    assert (stats["channels"], stats["groups"]) == (0, 0), "a consumer left something behind"
-    channel_layers.set("default", before)
+pytestmark = pytest.mark.usefixtures("layer")
 
 
 class Echo(AsyncHttpConsumer):

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import threading
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -46,15 +45,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in ours(caplog)]
 
 
-@pytest.fixture(autouse=True)
-def layer() -> Iterator[InMemoryChannelLayer]:
-    """Give every test a layer of its own, and see that its consumers left nothing in it."""
-    layer = InMemoryChannelLayer()
-    before = channel_layers.set("default", layer)
-    yield layer
-    stats = layer.stats()
-    assert (stats["channels"], stats["groups"]) == (0, 0), "a consumer left something behind"
-    channel_layers.set("default", before)
+pytestmark = pytest.mark.usefixtures("layer")
 
 
 async def until(condition: Any) -> None:

@@ -1,12 +1,13 @@
 """The synchronous face that every layer has."""
 
 import asyncio
+from collections.abc import Mapping
 
 import pytest
 from asgiref.sync import async_to_sync
 from django.core.exceptions import SynchronousOnlyOperation
 
-from sealane.layers import InMemoryChannelLayer, SyncChannelLayer
+from sealane.layers import BaseChannelLayer, InMemoryChannelLayer, SyncChannelLayer
 from sealane.layers.blocking import BridgedSyncChannelLayer
 from tests.layers.test_contract import ThirdPartyLayer
 
@@ -25,6 +26,14 @@ def test_repr_of_a_layer_shows_what_is_not_zero() -> None:
     layer = ThirdPartyLayer(inner=InMemoryChannelLayer())
     layer.sync.send("channel", {"type": "x"})
     assert repr(layer) == "<ThirdPartyLayer sent=1 addressed=1 waiting=1 channels=1>"
+
+
+def test_a_layer_that_counts_nothing_shows_its_class() -> None:
+    class Silent(ThirdPartyLayer):
+        def stats(self) -> Mapping[str, int]:
+            return BaseChannelLayer.stats(self)
+
+    assert repr(Silent(inner=InMemoryChannelLayer())) == "<Silent>"
 
 
 def test_the_in_memory_layer_needs_no_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:

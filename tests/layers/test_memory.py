@@ -15,6 +15,7 @@ import uvloop
 
 from sealane.exceptions import ChannelClosed, ChannelFull, InvalidChannelLayerError
 from sealane.layers import Inbox, InMemoryChannelLayer
+from sealane.layers.receiver import Receiver, ThreadReceiver
 from sealane.layers.switchboard import REMEMBERED, SWEEP
 from sealane.types import Message
 from tests.layers.clock import Clock
@@ -147,6 +148,50 @@ async def test_what_nobody_reads_is_freed(clock: Clock) -> None:
     await layer.send("other", numbered(0))
     await layer.receive("other")
     assert tables(layer) == EMPTY
+
+
+async def test_a_broadcast_that_nobody_reads_is_freed(clock: Clock) -> None:
+    layer = InMemoryChannelLayer(expiry=10, clock=clock)
+    for number in range(3):
+        await layer.group_add("group", f"unread.{number}")
+    await layer.group_send("group", numbered(1))
+    assert tables(layer) == {**EMPTY, "channels": 3, "groups": 1, "due": 3}
+    await layer.group_send("group", numbered(2))
+    assert tables(layer)["due"] == 3
+    clock.advance(10)
+    await layer.group_send("group", numbered(3))
+    assert layer.stats()["dropped_expired"] == 6
+    assert layer.stats()["waiting"] == 3
+
+
+async def test_expired_messages_make_room_before_they_are_due(clock: Clock) -> None:
+    layer = InMemoryChannelLayer(expiry=10, capacity=1, clock=clock)
+    await layer.send("channel", numbered(0))
+    inbox = layer.attach("channel", lambda: None)
+    assert inbox.take() == numbered(0)
+    clock.advance(5)
+    await layer.send("channel", numbered(1))
+    clock.advance(5)
+    # Nothing has expired in the channel now; it is looked at again in ten seconds.
+    await layer.send("other", numbered(0))
+    clock.advance(6)
+    await layer.send("channel", numbered(2))
+    assert [inbox.take(), inbox.take()] == [numbered(2), None]
+    assert layer.stats()["dropped_expired"] == 1
+
+
+async def test_a_closed_channel_is_remembered_for_as_long_as_messages_live(clock: Clock) -> None:
+    layer = InMemoryChannelLayer(expiry=10, clock=clock)
+    await layer.send("unread", numbered(0))
+    clock.advance(1)
+    await layer.close_channel("own!1")
+    clock.advance(9)
+    await layer.send("own!1", numbered(1))
+    assert layer.stats()["dropped_expired"] == 1
+    assert layer.stats()["dropped_closed"] == 1
+    clock.advance(1)
+    await layer.send("own!1", numbered(2))
+    assert layer.stats()["waiting"] == 1
 
 
 async def test_no_call_pays_for_all_that_is_due(clock: Clock) -> None:
@@ -455,6 +500,32 @@ class TestLoopsThatWentAway:
         loop.close()
         assert layer.sync.receive("channel", timeout=0) == numbered(1)
         assert tables(layer) == EMPTY
+
+
+def test_a_receiver_whose_loop_closes_while_it_is_told_passes_its_message_on() -> None:
+    class Closing:
+        """An event loop that another thread closes between two looks at it."""
+
+        def is_closed(self) -> bool:
+            return False
+
+        def call_soon_threadsafe(self, *args: object) -> None:
+            raise RuntimeError("Event loop is closed")
+
+    class Waiting(Receiver):
+        def notify(self) -> None:
+            pytest.fail("told in a loop that is closed")
+
+    layer = InMemoryChannelLayer()
+    loop: Any = Closing()
+    layer._exchange.receive("channel", lambda: Waiting("channel", loop))
+    second = layer._exchange.receive("channel", lambda: ThreadReceiver("channel"))
+    layer.sync.send("channel", numbered(1))
+    assert isinstance(second, ThreadReceiver)
+    assert second.wait(0)
+    assert second.parcel is not None
+    assert second.parcel.open(layer.serializer.deserialize) == numbered(1)
+    assert layer.stats()["delivered"] == 1
 
 
 async def test_a_receiver_that_is_thrown_away_gives_its_message_back() -> None:

@@ -1,5 +1,7 @@
 """Names of channels and groups."""
 
+import ast
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sealane.exceptions import InvalidName
-from sealane.layers import InMemoryChannelLayer
+from sealane.layers import InMemoryChannelLayer, names
 from sealane.layers.names import (
     group_name,
     non_local_name,
@@ -162,3 +164,10 @@ def test_a_name_is_valid_or_refused_by_name(name: str) -> None:
 def test_keys_of_models_make_names() -> None:
     key = uuid4()
     assert InMemoryChannelLayer().group_name("order", key) == f"order.{key}"
+
+
+def test_no_check_is_an_assertion() -> None:
+    """``python -O`` leaves assertions out, and with them every check that is one."""
+    for path in Path(names.__file__).parent.glob("*.py"):
+        asserted = [node.lineno for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Assert)]
+        assert asserted == [], path

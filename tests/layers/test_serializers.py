@@ -14,6 +14,7 @@ import msgpack
 import pytest
 from django.contrib.auth.models import User
 from django.http import QueryDict
+from django.utils.functional import lazystr
 from django.utils.translation import gettext_lazy, override
 from hypothesis import given
 from hypothesis import strategies as st
@@ -108,6 +109,7 @@ def test_lazy_strings_are_in_the_senders_language(serializer: Serializer) -> Non
         ({gettext_lazy("a"): 1}, "message['value']['a']", "a key must be a str, not __proxy__"),
         ([[2**70]], "message['value'][0][0]", r"outside 64 bits, -2**63 to 2**64 - 1; send it as a str"),
         ({"x", "\ud800"}, "message['value']{'\\ud800'}", "lone surrogate, '\\ud800' at position 0"),
+        ([lazystr("fine"), lazystr("\ud800")], "message['value'][1]", "lone surrogate"),
         (OrderedDict({1: 2}), "message['value'][1]", "a key must be a str"),
         ({"deep": OrderedDict({"a": OrderedDict({1: 2})})}, "message['value']['deep']['a'][1]", "must be a str"),
     ],

@@ -283,6 +283,22 @@ async def test_an_owner_that_closes_another_while_it_is_woken() -> None:
     assert second.take() is None
 
 
+async def test_an_owner_that_closes_its_own_channel_and_fails_is_reported() -> None:
+    layer = InMemoryChannelLayer()
+    errors: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+
+    def wake() -> None:
+        layer._exchange.close_channel("own!1")
+        raise ValueError("wake failed")
+
+    layer.attach("own!1", wake)
+    await layer.send("own!1", numbered(0, 0))
+    assert [(context["message"], str(context["exception"])) for context in errors] == [
+        ("wake() of channel 'own!1' raised", "wake failed")
+    ]
+
+
 async def test_an_owner_may_send_while_it_is_woken() -> None:
     layer = InMemoryChannelLayer()
     order: list[Any] = []
@@ -320,12 +336,14 @@ async def test_calls_from_inside_a_call_are_made_right_after_it() -> None:
     inbox = layer.attach("a", lambda: wakes.append(None))
     data = layer.pack(numbered(0, 2))
 
+    await layer.send("a", numbered(0, 0))
+
     def interrupt() -> None:
         assert inbox.take() is None
         layer._exchange.send("a", data)
         layer._exchange.group_add("group", "b")
         layer._exchange.group_send("group", data)
-        assert len(inbox) == 0
+        assert len(inbox) == 1
         with pytest.raises(RuntimeError, match=r"receive\(\) was called from a signal handler or a finalizer"):
             layer._exchange.receive("c", lambda: pytest.fail("not reached"))
         with pytest.raises(RuntimeError, match=r"attach\(\) was called from a signal handler"):
@@ -334,7 +352,7 @@ async def test_calls_from_inside_a_call_are_made_right_after_it() -> None:
 
     clock.action = interrupt
     await layer.send("a", numbered(0, 1))
-    assert [inbox.take() for _ in range(3)] == [numbered(0, 1), numbered(0, 2), None]
+    assert [inbox.take() for _ in range(4)] == [numbered(0, 0), numbered(0, 1), numbered(0, 2), None]
     assert await layer.receive("b") == numbered(0, 2)
     assert wakes == [None]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import gc
 import pickle
 import re
 import time
@@ -34,6 +35,11 @@ async def broken_handler(event: Message) -> None:
 
 async def breaks_on_input(scope: Scope, receive: Receive, send: Send) -> None:
     await broken_handler(await receive())
+
+
+def forget(holder: list[Any]) -> None:
+    holder.clear()
+    gc.collect()
 
 
 def others() -> set[Any]:
@@ -425,7 +431,7 @@ async def test_a_forgotten_application_is_cancelled_with_a_warning() -> None:
     holder = [communicator]
     del communicator
     with pytest.warns(ResourceWarning, match=r"running: 0 events sent, 0 not taken> was not ended: use 'async with'"):
-        holder.clear()
+        forget(holder)
     await asyncio.wait({task})
     assert task.cancelled()
 

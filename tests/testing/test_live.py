@@ -208,6 +208,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from django.contrib.auth.models import User
 from django.db import connection, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test import TransactionTestCase
 from websockets.sync.client import connect
 from websockets import ConnectionClosedError
@@ -223,8 +224,8 @@ class A_Live(LiveServerTestCase):
 
     def test_threads_write_and_read_at_once(self):
         def view(number):
-            with urllib.request.urlopen(f"{self.live_server_url}/create/view{number}/", timeout=10) as
-            response:
+            url = f"{self.live_server_url}/create/view{number}/"
+            with urllib.request.urlopen(url, timeout=10) as response:
                 return int(response.read())
 
         def socket(kind):
@@ -276,7 +277,10 @@ class B_Afterwards(TransactionTestCase):
         from sealane.db import database_sync_to_async
 
         def look():
-            return id(connection.connection), User.objects.count()
+            try:
+                return id(connection.connection), User.objects.count()
+            finally:
+                BaseDatabaseWrapper.close(connection)  # Django's close() leaves one to a database in memory open
 
         in_thread, count = asyncio.run(database_sync_to_async(look)())
         assert in_thread != id(connection.connection)

@@ -60,6 +60,11 @@ def get(url: str) -> bytes:
         return body
 
 
+def forget(holder: list[Any]) -> None:
+    holder.clear()
+    gc.collect()
+
+
 def until(condition: Callable[[], bool], seconds: float = 5) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -371,12 +376,17 @@ class TestAStartThatFails:
 def test_an_error_that_breaks_the_server_comes_out_of_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     import uvicorn
 
+    started = threading.Event()
+
     async def main_loop(self: Any) -> None:
+        while not started.is_set():
+            await asyncio.sleep(0.005)
         raise ZeroDivisionError("broken")
 
     monkeypatch.setattr(uvicorn.Server, "main_loop", main_loop)
     server = LiveServer(Application())
     server.start()
+    started.set()
     until(lambda: not server.running)
     with pytest.raises(ZeroDivisionError, match=r"^broken$"):
         server.stop()
@@ -389,7 +399,7 @@ def test_a_forgotten_server_stops_with_a_warning() -> None:
     holder = [server]
     del server
     with pytest.warns(ResourceWarning, match=r"running> was not stopped: use 'with', or call stop\(\)$"):
-        holder.clear()
+        forget(holder)
     thread.join(5)
     assert not thread.is_alive()
 

@@ -16,8 +16,8 @@ class Closing:
     """Wrap an ASGI application: ``close_all()`` closes its open WebSockets, as the application itself could do.
 
     uvicorn's shutdown sends the code too, but drops the connection at once. Where the client's own messages are still
-    unread then, the client's system discards what the server has sent, the code included. For a close by the application
-    uvicorn (from 0.53 on) waits for the client's answer.
+    unread then, the client's system discards what the server has sent, the code included. For a close by the
+    application, uvicorn waits for the client's answer (from 0.53 on).
 
     The application receives ``websocket.disconnect`` with the code; what it sends later raises ServerStopping, which
     may escape.

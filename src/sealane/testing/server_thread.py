@@ -110,6 +110,8 @@ class ServerThread(threading.Thread):
                 serving.exception()  # asyncio would log one that nobody asked for
         if not serving.cancelled():
             serving.result()
+            if not (self._server.started or self._stopping.is_set()):
+                raise self._lifespan.failure()  # some versions of uvicorn only return
 
     async def _shut_down(self, serving: asyncio.Task[None]) -> None:
         """End uvicorn. The lifespan's shutdown comes after the end of all connections.
@@ -156,7 +158,7 @@ async def _ended(tasks: set[asyncio.Task[None]], seconds: float) -> bool:
 
 
 class Lifespan:
-    """Pass everything to ``application``, and remember how its lifespan start-up failed: uvicorn only exits."""
+    """Pass everything to ``application``, and remember how its lifespan start-up failed: uvicorn does not tell."""
 
     def __init__(self, application: ASGIApplication) -> None:
         self._application = application

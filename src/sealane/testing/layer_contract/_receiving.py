@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from sealane.testing.layer_contract._harness import LIMIT, Harness, cancel, message_with, next_message, turns, within
 
 
@@ -80,12 +82,17 @@ class ReceivingContract(Harness):
                 assert outcome == message_with(number)
             await self.nothing_waits(layer, "channel")
 
-    async def test_cancelled_receivers_give_back_in_order(self) -> None:
+    @pytest.mark.parametrize("to_group", [False, True], ids=["send", "group_send"])
+    async def test_cancelled_receivers_give_back_in_order(self, to_group: bool) -> None:
         async with self.make_layer() as layer:
+            await layer.group_add("group", "channel")
             tasks = [asyncio.create_task(layer.receive("channel")) for _ in range(3)]
             await turns()
             for number in range(5):
-                await layer.send("channel", message_with(number))
+                if to_group:
+                    await layer.group_send("group", message_with(number))
+                else:
+                    await layer.send("channel", message_with(number))
             for task in reversed(tasks):
                 task.cancel()
             received = [
