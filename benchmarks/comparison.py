@@ -5,15 +5,12 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from benchmarks.rows import Bar, Row
-from benchmarks.sample import Figure
+from benchmarks.sample import DISTURBED, Figure
 
 __all__ = ["Comparison", "Spread"]
 
 #: A load client with less to spare than this may have been what was measured.
 _BUSY_CLIENT = 0.9
-
-#: More of the machine than this, used by others during a sample, makes its figure doubtful.
-_BUSY_OTHERS = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +85,6 @@ class Comparison:
             if client > _BUSY_CLIENT:
                 found.append(f"load client of {side} {client:.0%} busy")
         others = statistics.median(figure.others for figures in self.figures.values() for figure in figures)
-        if others > _BUSY_OTHERS:
+        if others > DISTURBED:
             found.append(f"others used {others:.0%} of the machine")
         return found

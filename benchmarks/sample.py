@@ -3,7 +3,10 @@
 import dataclasses
 import json
 
-__all__ = ["Figure", "Sample"]
+__all__ = ["DISTURBED", "Figure", "Sample"]
+
+#: More of the machine than this, used by others meanwhile, makes a figure doubtful.
+DISTURBED = 0.1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,10 @@ class Sample:
     def dump(self) -> str:
         """Return the sample as one line of JSON, for the process that asked for it."""
         return json.dumps(dataclasses.asdict(self))
+
+    def disturbance(self) -> float:
+        """Return how much of the machine others used, at the worst."""
+        return max((figure.others for figure in self.figures.values()), default=0.0)
 
     @classmethod
     def load(cls, text: str) -> "Sample":

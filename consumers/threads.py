@@ -5,11 +5,13 @@ other. Here a connection has a thread for as long as one of its handlers runs, a
 ``async_to_sync`` comes back to the same thread.
 """
 
+import asyncio
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from asgiref.sync import AsyncToSync
 from django.conf import settings
 
 from sealane.db import DatabaseSyncToAsync
@@ -33,6 +35,9 @@ async def run_in_thread(function: Callable[[], Any]) -> Any:
     ``async_to_sync`` inside it runs on the calling event loop. A cancellation does not stop a thread: see asgiref.
     """
     global _call
+    if asyncio.get_running_loop() in AsyncToSync.loop_thread_executors:
+        # Synchronous code started this loop and waits for it: a TestCase, whose transaction only its thread sees.
+        return await _call_in_parent(function)
     if _call is None:
         pool = ThreadPoolExecutor(thread_count(), thread_name_prefix="sealane")
         _call = DatabaseSyncToAsync(_invoke, thread_sensitive=False, executor=pool)
@@ -41,6 +46,9 @@ async def run_in_thread(function: Callable[[], Any]) -> Any:
 
 def _invoke(function: Callable[[], Any]) -> Any:
     return function()
+
+
+_call_in_parent = DatabaseSyncToAsync(_invoke, thread_sensitive=True)
 
 
 def _forget() -> None:

@@ -12,6 +12,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.db import connection
+from django.test import TestCase
 
 from sealane.consumers import AsyncConsumer, AsyncWebsocketConsumer, SyncConsumer, WebsocketConsumer, get_handler_name
 from sealane.db import database_sync_to_async
@@ -111,6 +112,33 @@ async def test_what_a_finished_connection_held_is_freed() -> None:
     await asyncio.sleep(0)
     gc.collect()
     assert seen[0]() is None
+
+
+class TestInADjangoTestCase(TestCase):
+    """Handlers see what the test wrote: they run in its thread, inside its transaction."""
+
+    async def test_a_sync_consumer(self) -> None:
+        class Counts(WebsocketConsumer):
+            def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+                User.objects.create(username="grace")
+                self.send(text_data=str(User.objects.count()))
+
+        await self.count(Counts)
+
+    async def test_an_async_consumer(self) -> None:
+        class Counts(AsyncWebsocketConsumer):
+            async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+                await User.objects.acreate(username="grace")
+                await self.send(text_data=str(await User.objects.acount()))
+
+        await self.count(Counts)
+
+    async def count(self, consumer: type[AsyncConsumer]) -> None:
+        await User.objects.acreate(username="ada")
+        async with WebsocketCommunicator(consumer.as_asgi(), "/") as client:
+            await client.send_to(text_data="x")
+            assert await client.receive_from() == "2"
+        assert await User.objects.acount() == 2
 
 
 # Context

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from sealane.layers import DEFAULT_CHANNEL_LAYER, InMemoryChannelLayer, channel_layers
 from tests.docs.project import Project
+from tests.docs.reading import Reading
 from tests.docs.snippets import DOCS
 
 #: The pages of the tutorial that are steps, in order.
@@ -59,3 +61,19 @@ def step_3(step_2: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def step_4(step_3: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     with followed(4, after(4, step_3, tmp_path_factory)) as project:
         yield project
+
+
+@pytest.fixture
+def reading(tmp_path: Path) -> Iterator[Reading]:
+    reading = Reading(tmp_path)
+    yield reading
+    reading.close()
+
+
+@pytest.fixture
+def layer() -> Iterator[InMemoryChannelLayer]:
+    """A channel layer for this test alone."""
+    layer = InMemoryChannelLayer()
+    before = channel_layers.set(DEFAULT_CHANNEL_LAYER, layer)
+    yield layer
+    channel_layers.set(DEFAULT_CHANNEL_LAYER, before)

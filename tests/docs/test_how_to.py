@@ -1,14 +1,326 @@
 """The how-to guides: their code runs, and does what they say."""
 
-import pytest
+import asyncio
+import re
+from decimal import Decimal
+from importlib import import_module
+from typing import Any
 
+import pytest
+from asgiref.sync import sync_to_async
+from django.contrib.auth.models import AnonymousUser, User
+from django.core.exceptions import SynchronousOnlyOperation
+from django.test import RequestFactory, override_settings
+
+from sealane.consumers import (
+    AsyncConsumer,
+    AsyncEventStreamConsumer,
+    AsyncJsonWebsocketConsumer,
+    AsyncWebsocketConsumer,
+    dispatch,
+)
+from sealane.consumers.threads import thread_count
+from sealane.exceptions import WebsocketDenied
+from sealane.layers import InMemoryChannelLayer
+from sealane.testing import HttpCommunicator, WebsocketCommunicator
+from sealane.types import ASGIApplication
 from tests.docs.conftest import after
 from tests.docs.project import Project
+from tests.docs.reading import Reading
 from tests.docs.snippets import DOCS
 
 HOW_TO = DOCS / "how-to"
 
 
+def socket(consumer: Any, *, user: Any = None, **kwargs: Any) -> WebsocketCommunicator:
+    """A client of one consumer, with the scope that middleware and routes would make."""
+    communicator = WebsocketCommunicator(consumer.as_asgi(), "/")
+    communicator.scope |= {"user": user or AnonymousUser(), "url_route": {"args": (), "kwargs": kwargs}}
+    return communicator
+
+
 def test_test_consumers(step_2: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
     project = Project(after(2, step_2, tmp_path_factory))
     project.follow(HOW_TO / "test-consumers.md")
+
+
+class TestBroadcast:
+    PAGE = HOW_TO / "broadcast.md"
+
+    async def test_from_every_place(self, reading: Reading, layer: InMemoryChannelLayer) -> None:
+        names = await reading.read(self.PAGE)
+        post = RequestFactory().post("/", {"title": "New"})
+        async with socket(names["ArticleConsumer"], pk=7) as page, socket(names["ArticleConsumer"], pk=8) as other:
+            assert (await sync_to_async(names["rename"])(post, 7)).status_code == 204
+            assert await page.receive_json_from() == {"title": "New"}
+            assert (await names["arename"](post, 7)).status_code == 204
+            assert await page.receive_json_from() == {"title": "New"}
+            names["rename_in_a_thread"](7, "Threaded")
+            assert await page.receive_json_from() == {"title": "Threaded"}
+            await sync_to_async(names["rename_for_many"])(7, "Encoded")
+            assert await page.receive_json_from() == {"title": "Encoded"}
+            assert await other.receive_nothing()
+            with pytest.raises(SynchronousOnlyOperation, match="await channel_layer.group_send"):
+                names["rename"](post, 7)
+
+    @pytest.mark.django_db(transaction=True)
+    async def test_after_the_transaction(self, reading: Reading, layer: InMemoryChannelLayer) -> None:
+        names = await reading.read(self.PAGE)
+        async with socket(names["ArticleConsumer"], pk=7) as page:
+            await sync_to_async(names["rename_carefully"])(7, "Committed")
+            assert await page.receive_json_from() == {"title": "Committed"}
+
+    async def test_group_names(self, layer: InMemoryChannelLayer) -> None:
+        assert layer.group_name("article", 7) == "article.7"
+        assert layer.require_valid_group_name(layer.group_name("article", "ü" * 200))
+
+
+class TestHandleErrors:
+    PAGE = HOW_TO / "handle-errors.md"
+
+    async def test_bad_input_is_answered(self, reading: Reading, layer: InMemoryChannelLayer) -> None:
+        names = await reading.read(self.PAGE)
+        async with socket(names["OrderConsumer"]) as page:
+            await page.send_json_to({"action": "order", "tea": "Assam"})
+            assert await page.receive_json_from() == {"ordered": "Assam"}
+            await page.send_json_to({"action": "order", "tea": 5})
+            assert await page.receive_json_from() == {"error": "Expected an action and a tea."}
+
+    async def test_on_error_decides(self, reading: Reading, layer: InMemoryChannelLayer) -> None:
+        names = await reading.read(self.PAGE)
+        async with socket(names["PatientConsumer"]) as page:
+            for frame, answer in [
+                ('{"number": 4}', {"half": 2.0}),
+                ("{}", {"error": "KeyError"}),
+                ("not JSON", {"error": "InvalidJSON"}),
+            ]:
+                await page.send_to(frame)
+                assert await page.receive_json_from() == answer
+
+    async def test_the_policy_log(
+        self, reading: Reading, layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        names = await reading.read(self.PAGE)
+        async with socket(names["StubbornConsumer"]) as page:
+            await page.send_json_to({})
+            await page.send_json_to({"number": 4})
+            assert await page.receive_json_from() == {"half": 2.0}
+            assert "KeyError" in caplog.text
+            await page.send_to("not JSON")
+            assert await page.receive_close() == 1007
+
+    async def test_a_code_of_ones_own(self, reading: Reading, layer: InMemoryChannelLayer) -> None:
+        names = await reading.read(self.PAGE)
+        consumer = type("Member", (names["MemberConsumer"],), {"groups": ["members"]})
+        async with socket(consumer) as page:
+            await layer.group_send("members", {"type": "membership.ended"})
+            assert await page.receive_close() == 4001
+            assert page.close_reason == "Your membership has ended"
+
+    @pytest.mark.parametrize(
+        ("frame", "code", "level"),
+        [("not JSON", 1007, "WARNING"), ('"\ud800"', 1007, "WARNING"), (b"binary", 1003, "WARNING")],
+    )
+    async def test_the_table_of_frames(
+        self, frame: str | bytes, code: int, level: str, layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with socket(AsyncJsonWebsocketConsumer) as page:
+            await page.send_to(**{"text_data" if isinstance(frame, str) else "bytes_data": frame})  # type: ignore[arg-type]
+            assert await page.receive_close() == code
+        assert [(record.name, record.levelname) for record in caplog.records] == [("sealane.consumers", level)]
+
+    async def test_the_table_of_handlers(self, layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture) -> None:
+        codes = []
+
+        class Clumsy(AsyncJsonWebsocketConsumer):
+            groups = ["clumsy"]
+
+            async def receive_json(self, content: Any, **kwargs: Any) -> None:
+                raise ZeroDivisionError
+
+            async def disconnect(self, code: int) -> None:
+                codes.append(code)
+                raise RuntimeError("in disconnect()")
+
+        page = socket(Clumsy)
+        assert await page.connect() == (True, None)
+        await layer.group_send("clumsy", {"type": "unheard.of"})
+        await page.send_json_to({})
+        assert await page.receive_close() == 1011
+        with pytest.raises(ZeroDivisionError):
+            await page.wait()
+        assert codes == [1011]
+        assert layer.stats()["channels"] == 0
+        assert [(record.levelname, record.exc_info is not None) for record in caplog.records] == [
+            ("WARNING", False),
+            ("ERROR", True),
+        ]
+
+
+class TestSpawnTasks:
+    PAGE = HOW_TO / "spawn-tasks.md"
+
+    async def test_work_beside_the_handlers(self, reading: Reading, layer: InMemoryChannelLayer) -> None:
+        names = await reading.read(self.PAGE)
+        async with socket(names["ReportConsumer"]) as page:
+            await page.send_json_to({"pages": 2})
+            await page.send_json_to({"pages": 0})
+            # The second message was handled while the first one's task was at work.
+            said = [await page.receive_json_from() for _ in range(4)]
+        assert said == [{"started": 2}, {"started": 0}, {"page": 1}, {"page": 2}]
+
+    async def test_a_task_from_the_beginning(self, reading: Reading, layer: InMemoryChannelLayer) -> None:
+        names = await reading.read(self.PAGE)
+        async with socket(names["ClockConsumer"]) as page:
+            assert await page.receive_json_from() == {"tick": 1}
+        assert [task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+
+    async def test_a_client_that_leaves_is_noticed(self, reading: Reading, layer: InMemoryChannelLayer) -> None:
+        search = (await reading.read(self.PAGE))["SearchConsumer"]
+        async with socket(search) as page:
+            await page.send_json_to("tea")
+            while not search.steps:
+                await asyncio.sleep(0)
+        # `async with` has waited until the consumer had ended.
+        assert search.steps < 100
+
+    def test_the_bounds_are_the_codes(self) -> None:
+        text = self.PAGE.read_text()
+        assert f"up to {dispatch.READ_AHEAD} messages or {dispatch.READ_AHEAD_BYTES // 1024} KiB" in text
+        assert f"`end_timeout` seconds ({AsyncConsumer.end_timeout:g} by default)" in text
+
+
+class TestEventStreams:
+    PAGE = HOW_TO / "event-streams.md"
+
+    async def test_events_that_it_makes(self, reading: Reading, layer: InMemoryChannelLayer) -> None:
+        application: ASGIApplication = (await reading.read(self.PAGE))["application"]
+        async with HttpCommunicator(application, "GET", "/countdown/") as page:
+            response = await page.get_response()
+        assert response["body"].decode() == ":\n\n" + "".join(
+            f'event: countdown\nid: {number}\ndata: {{"left": {number}}}\n\n' for number in (3, 2, 1)
+        )
+        headers = dict(response["headers"])
+        assert headers[b"content-type"] == b"text/event-stream; charset=utf-8"
+        assert b"no-transform" in headers[b"cache-control"]
+        assert b"x-accel-buffering" in headers
+
+    async def test_events_from_the_channel_layer(self, reading: Reading, layer: InMemoryChannelLayer) -> None:
+        application = (await reading.read(self.PAGE))["application"]
+        send = sync_to_async(layer.sync.group_send)
+        async with HttpCommunicator(application, "GET", "/prices/") as page:
+            assert await page.receive_chunk() == b":\n\n"
+            await send("prices", {"type": "price.changed", "price": Decimal("1.50")})
+            assert await page.receive_chunk() == b'event: price\ndata: {"price": "1.50"}\n\n'
+
+    async def test_everything_else_is_djangos(self, reading: Reading) -> None:
+        application = (await reading.read(self.PAGE))["application"]
+        async with HttpCommunicator(application, "GET", "/") as page:
+            assert (await page.get_response())["body"] == b"Django: /"
+
+    @pytest.mark.parametrize(("seen", "entries"), [(None, ["one", "two", "three"]), ("2", ["three"])])
+    async def test_it_goes_on_where_the_client_was(
+        self, seen: str | None, entries: list[str], reading: Reading, layer: InMemoryChannelLayer
+    ) -> None:
+        names = await reading.read(self.PAGE)
+        headers = {} if seen is None else {"Last-Event-ID": seen}
+        async with HttpCommunicator(names["LogConsumer"].as_asgi(), "GET", "/", headers=headers) as page:
+            body = (await page.get_response())["body"].decode()
+        assert re.findall("data: (.*)", body) == entries
+        assert body.startswith("retry: 2000\n\n")
+
+    def test_the_interval_is_the_codes(self) -> None:
+        assert f"every {AsyncEventStreamConsumer.keep_alive:g} seconds" in self.PAGE.read_text()
+
+
+class TestDenyConnections:
+    PAGE = HOW_TO / "deny-connections.md"
+
+    async def test_members_only(self, reading: Reading, layer: InMemoryChannelLayer) -> None:
+        members = (await reading.read(self.PAGE))["MembersConsumer"]
+        stranger = socket(members)
+        assert await stranger.connect() == (False, 401)
+        assert stranger.denial == {
+            "status": 401,
+            "headers": [(b"content-type", b"text/plain; charset=utf-8")],
+            "body": b"Log in first.",
+        }
+        await stranger.disconnect()
+        with pytest.raises(WebsocketDenied, match="403 and the body b'This account is closed.'"):
+            async with socket(members, user=User(username="ada", is_active=False)):
+                pass
+        async with socket(members, user=User(username="ada")):
+            pass
+
+    async def test_without_an_exception(self, reading: Reading, layer: InMemoryChannelLayer) -> None:
+        names = await reading.read(self.PAGE)
+        with pytest.raises(WebsocketDenied, match="503 and the body b'Back at noon.'"):
+            async with socket(names["ClosedConsumer"]):
+                pass
+
+    async def test_the_middleware(self, reading: Reading, layer: InMemoryChannelLayer) -> None:
+        names = await reading.read(self.PAGE)
+        application = names["MembersOnly"](AsyncWebsocketConsumer.as_asgi())
+        for user, answer in [(AnonymousUser(), (False, 401)), (User(username="ada"), (True, None))]:
+            communicator = WebsocketCommunicator(application, "/")
+            communicator.scope["user"] = user
+            assert await communicator.connect() == answer
+            await communicator.disconnect()
+
+    async def test_a_server_without_the_extension(self, layer: InMemoryChannelLayer, reading: Reading) -> None:
+        members = (await reading.read(self.PAGE))["MembersConsumer"]
+        communicator = WebsocketCommunicator(members.as_asgi(), "/", denial_response=False)
+        communicator.scope["user"] = AnonymousUser()
+        # A close before the accept: servers answer it with 403.
+        assert await communicator.connect() == (False, 1000)
+        assert communicator.denial is None
+        await communicator.disconnect()
+
+
+class TestSyncConsumers:
+    PAGE = HOW_TO / "sync-consumers.md"
+
+    @pytest.mark.django_db(transaction=True)
+    async def test_the_orm_and_the_layer(self, reading: Reading, layer: InMemoryChannelLayer) -> None:
+        names = await reading.read(self.PAGE)
+        for username in ("ada", "alan", "grace"):
+            await User.objects.acreate(username=username)
+        async with socket(names["SearchConsumer"]) as page:
+            await page.send_json_to({"begins": "a"})
+            assert await page.receive_json_from() == {"found": ["ada", "alan"]}
+            assert await page.receive_json_from() == {"somebody searched": "a"}
+        assert await names["usernames"]("g") == ["grace"]
+
+    async def test_work_beside_the_handlers(self, reading: Reading, layer: InMemoryChannelLayer) -> None:
+        names = await reading.read(self.PAGE)
+        async with socket(names["CountConsumer"]) as page:
+            await page.send_to("3")
+            assert [await page.receive_from() for _ in range(3)] == ["0", "1", "2"]
+
+    async def test_the_setting(self, reading: Reading) -> None:
+        names = await reading.read(self.PAGE)
+        with override_settings(SEALANE_THREADS=names["SEALANE_THREADS"]):
+            assert thread_count() == 20
+
+
+class TestMoveFromChannels:
+    ROWS = re.findall(
+        r"\| `(channels[\w.]*)\.(\w+)` \| `(sealane[\w.]*)\.(\w+)` \|", (HOW_TO / "move-from-channels.md").read_text()
+    )
+
+    @pytest.mark.parametrize(("module", "name"), [(row[2], row[3]) for row in ROWS])
+    def test_the_name_is_there(self, module: str, name: str) -> None:
+        assert name in import_module(module).__all__
+
+    def test_no_name_is_forgotten(self) -> None:
+        named = {(module, name) for _, _, module, name in self.ROWS}
+        for module in ("sealane.consumers", "sealane.routing"):
+            ours = {(module, name) for name in import_module(module).__all__}
+            # What Channels does not have.
+            ours -= {("sealane.consumers", "AsyncEventStreamConsumer"), ("sealane.routing", "not_found")}
+            assert ours <= named
+
+    def test_the_names_of_channels_are_there(self) -> None:
+        pytest.importorskip("channels", reason="Channels is not installed: pip install -e '.[bench]'")
+        for module, name, _, _ in self.ROWS:
+            assert hasattr(import_module(module), name)

@@ -20,6 +20,7 @@ from tests.docs.conftest import PAGES, after
 from tests.docs.project import LIMIT, Project, wait_until
 from tests.example.conftest import start_chromium
 
+
 def enter(project: Project, room: str, *, origin: str | None = None) -> ClientConnection:
     """Open the WebSocket that the page of a room opens."""
     headers = {"Origin": origin or f"http://{project.address}"}

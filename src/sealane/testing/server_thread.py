@@ -32,7 +32,7 @@ class ServerThread(threading.Thread):
         stop_timeout: float,
     ) -> None:
         super().__init__(name=f"sealane live server on port {listener.getsockname()[1]}", daemon=True)
-        self._lifespan = Lifespan(application)
+        self._lifespan = _Lifespan(application)
         defaults = {
             # Logging belongs to the test process.
             "log_config": None,
@@ -157,7 +157,7 @@ async def _ended(tasks: set[asyncio.Task[None]], seconds: float) -> bool:
     return not running
 
 
-class Lifespan:
+class _Lifespan:
     """Pass everything to ``application``, and remember how its lifespan start-up failed: uvicorn does not tell."""
 
     def __init__(self, application: ASGIApplication) -> None:

@@ -1,0 +1,78 @@
+"""The Python of a page, run from its top to its bottom in one namespace, as a reader would type it in."""
+
+import ast
+import importlib
+import inspect
+import re
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+from tests.docs.snippets import Block, blocks_of
+
+__all__ = ["Reading", "run_block"]
+
+#: What the page says of the value of an expression: `group_name("room", 42)  # -> 'room.42'`.
+_RESULT = re.compile(r".*  # -> (?P<value>.+)")
+
+
+class Reading:
+    """Somebody reads a page, in a directory of their own, and does what it says."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        #: What the code of the page has defined.
+        self.names: dict[str, Any] = {"__name__": "page"}
+        self._modules = set(sys.modules)
+        sys.path.insert(0, str(directory))
+
+    async def read(self, page: Path) -> dict[str, Any]:
+        """Run the Python of a page, and return what it has defined; a block that is a file is imported."""
+        for block in blocks_of(page):
+            if block.language != "python" or block.not_run:
+                continue
+            if block.file is None:
+                await run_block(block, self.names)
+            else:
+                block.write(self.directory)
+                importlib.invalidate_caches()
+                module = importlib.import_module(block.file.removesuffix(".py").replace("/", "."))
+                self.names[module.__name__] = module
+        return self.names
+
+    def close(self) -> None:
+        """Forget the files of the page."""
+        sys.path.remove(str(self.directory))
+        for name in set(sys.modules) - self._modules:
+            if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(self.directory)):
+                del sys.modules[name]
+
+
+async def run_block(block: Block, names: dict[str, Any]) -> None:
+    """Run a block, await what it awaits, and compare the values that it shows."""
+    tree = ast.parse(block.text)
+    lines = block.text.splitlines()
+    shown = 0
+    for statement in tree.body:
+        found = _RESULT.fullmatch(lines[(statement.end_lineno or 0) - 1])
+        if found is None:
+            continue
+        assert isinstance(statement, ast.Expr), f"{block.where}: only an expression has a value to show"
+        shown += 1
+        check = ast.parse(f"_page_shows(None, {found['value']!r})", mode="eval").body
+        assert isinstance(check, ast.Call)
+        check.args[0] = statement.value
+        statement.value = check
+    assert shown == len(re.findall("# -> ", block.text)), f"{block.where}: a value is shown where none is compared"
+
+    def compare(value: object, expected: str) -> None:
+        assert repr(value) == expected, f"{block.where}: the page shows {expected}, and it is {value!r}"
+
+    names["_page_shows"] = compare
+    # Numbered as in the page, so that a traceback points there.
+    ast.fix_missing_locations(ast.increment_lineno(tree, block.line - 1))
+    code = compile(tree, str(block.page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    result = types.FunctionType(code, names)()
+    if code.co_flags & inspect.CO_COROUTINE:
+        await result
