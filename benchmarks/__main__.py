@@ -32,6 +32,12 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--side", action="append", choices=SIDES, help="this side (may be repeated; default: all)")
     parser.add_argument("--rounds", type=int, help="how often each side is measured (default: 5; 1 with --quick)")
+    parser.add_argument(
+        "--retakes",
+        type=int,
+        default=2,
+        help="how often a sample is taken again where others used the machine meanwhile (default: 2)",
+    )
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs, measures nothing")
     parser.add_argument(
         "--results",

@@ -3,20 +3,21 @@
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, ClassVar, Literal, Protocol
 
 from sealane.consumers.dispatch import Dispatcher
-from sealane.consumers.ending import finish
-from sealane.consumers.handlers import HandlerTable
+from sealane.consumers.ending import Step, conclude
+from sealane.consumers.handlers import ENDINGS, HandlerTable
 from sealane.consumers.pull import PullQueue
-from sealane.db import aclose_old_connections, database_was_used
+from sealane.db import DatabaseUse
 from sealane.exceptions import (
     ConnectionClosed,
     FrameError,
     InvalidChannelLayerError,
     MessageError,
     StopConsumer,
+    UnknownScopeType,
 )
 from sealane.layers import DEFAULT_CHANNEL_LAYER, BaseChannelLayer, get_channel_layer
 from sealane.types import Message, Receive, Scope, Send
@@ -44,9 +45,9 @@ class AsyncConsumer:
     the framework, a name with a leading underscore, or an event that belongs to the server.
 
     The end is certain. Whatever ends the connection (the client left, a handler raised, the task was cancelled, the
-    server stops), the spawned tasks are cancelled, :meth:`ended` runs once, and the channel is closed in its layer,
-    which takes it out of every group. That runs to its end even if the task is cancelled meanwhile, for at most
-    ``end_timeout`` seconds.
+    server stops), the spawned tasks are cancelled, ``disconnect()`` runs once where the protocol has it, and the
+    channel is closed in its layer, which takes it out of every group. Each of these steps is taken whatever became
+    of the one before, even if the task is cancelled meanwhile, for at most ``end_timeout`` seconds.
     """
 
     #: The alias in CHANNEL_LAYERS of the layer this consumer uses.
@@ -58,11 +59,11 @@ class AsyncConsumer:
     #: What follows when a handler raises: ``"close"`` ends the connection, ``"log"`` reports it and goes on.
     error_policy: Literal["close", "log"] = "close"
 
-    #: Seconds that the end of the connection may take: spawned tasks, ``disconnect()``, the channel layer.
+    #: Seconds that each step of the end may take: spawned tasks, groups, ``disconnect()``, the channel layer.
     end_timeout: float = 5.0
 
     scope: Scope
-    #: The consumer's layer; None where CHANNEL_LAYERS has none of its alias. "| Any" spares typed handlers an assertion.
+    #: The consumer's layer; None where CHANNEL_LAYERS lacks its alias. "| Any" spares typed handlers an assertion.
     channel_layer: BaseChannelLayer | Any
     channel_name: str
     #: The server's ``send``; in a synchronous consumer a function that waits for it.
@@ -76,6 +77,7 @@ class AsyncConsumer:
     _layer_names: ClassVar[dict[str, str]]
     _overrides_dispatch: ClassVar[bool]
     _dispatcher: Dispatcher
+    _database: DatabaseUse
     _spawned: set[asyncio.Task[Any]] | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -107,19 +109,26 @@ class AsyncConsumer:
 
         Raises what a handler raised, after the connection was ended; a server reports it.
         """
+        if scope["type"] == "lifespan" and not hasattr(self, "lifespan_startup"):
+            # The answer of the ASGI specification for an application that has no use for it.
+            raise UnknownScopeType("lifespan", ["http", "websocket", "channel"])
         self.scope = scope
         self._asgi_send = send
         self.base_send = self._wrap_send(send)
+        self._database = database = DatabaseUse()
+        direct = not self._overrides_dispatch and not self._sync
         self._dispatcher = dispatcher = Dispatcher(
             receive,
-            self._dispatch_client_override if self._overrides_dispatch else self._dispatch_client,
-            self._dispatch_layer_override if self._overrides_dispatch else self._dispatch_layer,
+            self._dispatch_client if direct else self._route_client,
+            self._dispatch_layer if direct else self._route_layer,
             failed=self._failed,
+            # A job that a worker took is done before the next one is taken.
+            read_ahead=None if scope["type"] == "channel" else self._read_ahead,
             overflowed=self._overflowed,
-            read_ahead=self._read_ahead,
-            housekeeping=(database_was_used, aclose_old_connections),
+            housekeeping=(database.is_due, database.close_old_connections),
         )
         self.channel_layer = layer = get_channel_layer(self.channel_layer_alias)
+        error: BaseException | None = None
         try:
             if layer is not None:
                 self.channel_name = await layer.new_channel()
@@ -131,9 +140,10 @@ class AsyncConsumer:
         except GeneratorExit:
             raise  # the event loop is gone, nothing can be awaited any more
         except BaseException as raised:
-            await self._conclude(raised)
-            raise
-        await self._conclude(None)
+            error = raised
+        await conclude(self._last_steps(error), dispatcher.context)
+        if error is not None:
+            raise error
 
     def _pull(self, layer: BaseChannelLayer) -> PullQueue:
         receive = functools.partial(layer.receive, self.channel_name)
@@ -148,23 +158,37 @@ class AsyncConsumer:
         try:
             name = self._client_names[message["type"]]
         except (KeyError, TypeError):
-            name = self._client_handlers.resolve(message)
+            return self._route_client(message)
         return getattr(self, name)(message)  # type: ignore[no-any-return]
 
     def _dispatch_layer(self, message: Message) -> Awaitable[None]:
         try:
             name = self._layer_names[message["type"]]
         except (KeyError, TypeError):
-            name = self._layer_handlers.resolve(message)
+            return self._route_layer(message)
         return getattr(self, name)(message)  # type: ignore[no-any-return]
 
-    def _dispatch_client_override(self, message: Message) -> Awaitable[None]:
-        return self.dispatch(message)
+    def _route_client(self, message: Message) -> Awaitable[None]:
+        if isinstance(message, dict) and str(message.get("type")).replace(".", "_") in ENDINGS:
+            return self._handle_last(message)
+        return self._handle(self._client_handlers.resolve(message), message)
 
-    def _dispatch_layer_override(self, message: Message) -> Awaitable[None]:
-        if not isinstance(message, dict) or message.get("type") not in self._layer_names:
-            self._layer_handlers.resolve(message)
-        return self.dispatch(message)
+    def _route_layer(self, message: Message) -> Awaitable[None]:
+        return self._handle(self._layer_handlers.resolve(message), message)
+
+    def _handle(self, name: str, message: Message) -> Awaitable[None]:
+        if self._overrides_dispatch:
+            return self.dispatch(message)
+        return getattr(self, name)(message)  # type: ignore[no-any-return]
+
+    async def _handle_last(self, message: Message) -> None:
+        """Handle the client's last event. Whatever its handler does, the consumer ends."""
+        self._left(message)
+        try:
+            await self._handle(self._client_handlers.resolve(message), message)
+        except Exception as error:
+            await self._failed(error, message)
+        raise StopConsumer
 
     async def dispatch(self, message: Message) -> None:
         """Hand a message to its handler. Override it to do something around every message."""
@@ -172,8 +196,10 @@ class AsyncConsumer:
 
     def _handler_name(self, message: Message) -> str:
         # A message of the channel layer was let in by its own table before it came to dispatch().
-        kind = message.get("type", "")
-        return self._client_names.get(kind) or self._layer_names.get(kind) or self._client_handlers.resolve(message)
+        return self._layer_names.get(message.get("type", "")) or self._client_handlers.resolve(message)
+
+    def _left(self, message: Message) -> None:
+        """Note that the client has left, as its last event says."""
 
     def _read_ahead(self, message: Message) -> bool:
         """Look at a message that came from the client while a handler ran. Returns whether it is the last one."""
@@ -187,10 +213,12 @@ class AsyncConsumer:
     async def _failed(self, error: Exception, message: Message | None) -> None:
         if isinstance(error, StopConsumer):
             raise error
-        if isinstance(error, ConnectionClosed):
-            logger.debug("%s: %s", self._name(), error)
-            return
-        await self._report(error, message)
+        try:
+            if not isinstance(error, ConnectionClosed):
+                return await self._report(error, message)
+        except ConnectionClosed as closed:
+            error = closed
+        logger.debug("%s: %s", self._name(), error)
 
     async def _report(self, error: Exception, message: Message | None) -> None:
         await self.on_error(error, message)
@@ -234,6 +262,8 @@ class AsyncConsumer:
         message. When the connection ends, it is cancelled and waited for, before ``disconnect()`` runs.
         """
         task = asyncio.get_running_loop().create_task(self._supervise(coroutine), name=name)
+        # One that is cancelled before its first step would never be awaited.
+        task.add_done_callback(lambda _: coroutine.close())
         if self._spawned is None:
             self._spawned = set()
         self._spawned.add(task)
@@ -242,20 +272,32 @@ class AsyncConsumer:
 
     async def _supervise(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         try:
-            return await coroutine
+            try:
+                return await coroutine
+            finally:
+                if self._database.is_due():
+                    await self._database.close_old_connections()
         except Exception as error:
             try:
                 await self._failed(error, None)
             except Exception as final:
-                self._dispatcher.stop(final)
-        finally:
-            if database_was_used():
-                await aclose_old_connections()
+                self._stop(final)
+
+    def _stop(self, error: BaseException) -> None:
+        """End the consumer with an exception; report it where the end has come already."""
+        dispatcher: Dispatcher | None = self.__dict__.get("_dispatcher")
+        if (dispatcher is None or not dispatcher.stop(error)) and not isinstance(error, StopConsumer):
+            logger.error("%s: an error after its end", self._name(), exc_info=error)
 
     # Groups and the end
 
     async def _join_groups(self) -> None:
         if self.groups:
+            if isinstance(self.groups, str):
+                raise TypeError(
+                    f"groups of {type(self).__name__} must be a list of names, not the string {self.groups!r}: "
+                    f"write [{self.groups!r}]"
+                )
             layer = self._require_layer()
             for group in self.groups:
                 await layer.group_add(group, self.channel_name)
@@ -273,29 +315,35 @@ class AsyncConsumer:
             )
         return self.channel_layer
 
-    async def ended(self, error: BaseException | None) -> None:
-        """Run at the end of the connection, once. ``error`` is what ended it, None for an ordinary end."""
+    def _last_steps(self, error: BaseException | None) -> Iterator[Step]:
+        """What is left to do at the end, in order; each step is asked for when the one before is over."""
+        name = self._name()
+        if self._spawned:
+            yield Step(f"The end of the spawned tasks of {name}", self.end_timeout, self._cancel_spawned)
+        yield from self._protocol_steps(error)
+        if self._spawned:
+            yield Step(f"The end of the spawned tasks of {name}", self.end_timeout, self._cancel_spawned)
+        if self.channel_layer is not None and "channel_name" in self.__dict__:
+            yield Step(f"Closing the channel of {name}", self.end_timeout, self._close_channel)
+        if self._database.is_due():
+            yield Step(f"Closing the database connections of {name}", 1.0, self._database.close_old_connections)
 
-    async def _conclude(self, error: BaseException | None) -> None:
-        task = asyncio.get_running_loop().create_task(self._end(error))
-        await finish(task, self.end_timeout, f"The end of {self._name()}")
+    def _protocol_steps(self, error: BaseException | None) -> Iterator[Step]:
+        """What a protocol has to do at its end. ``error`` is what ended it, None for an ordinary end."""
+        yield from ()
 
-    async def _end(self, error: BaseException | None) -> None:
+    async def _cancel_spawned(self) -> None:
+        while self._spawned:
+            for task in self._spawned:
+                task.cancel()
+            await asyncio.wait(self._spawned)
+
+    async def _close_channel(self) -> None:
         try:
-            if self._spawned:
-                for task in self._spawned:
-                    task.cancel()
-                await asyncio.wait(self._spawned)
-            await self.ended(error)
-        except Exception:
-            logger.exception("%s: its end failed", self._name())
+            if isinstance(self._dispatcher.inbox, PullQueue):
+                await self._dispatcher.inbox.close()
         finally:
-            if self.channel_layer is not None and hasattr(self, "channel_name"):
-                if isinstance(self._dispatcher.inbox, PullQueue):
-                    await self._dispatcher.inbox.close()
-                await self.channel_layer.close_channel(self.channel_name)
-            if database_was_used():
-                await aclose_old_connections()
+            await self.channel_layer.close_channel(self.channel_name)
 
     def __repr__(self) -> str:
         if "scope" not in self.__dict__:

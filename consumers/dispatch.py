@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from sealane.consumers.ending import finish
+from sealane.exceptions import HandlerCancelled
 from sealane.types import Message, Receive
 
 __all__ = ["BURST", "Dispatcher", "MessageQueue", "task_context"]
@@ -37,8 +38,13 @@ class MessageQueue(Protocol):
     overflowed: bool
 
     def take(self) -> Message | None:
-        """Return the next message, or None where there is none now."""
+        """Return the next message, or None where there is none now. It raises nothing."""
 
+    def __len__(self) -> int:
+        """How many messages wait."""
+
+
+_HANDLED: Message = {}
 
 # Whose message is in a handler.
 IDLE, CLIENT, PUSHED = range(3)
@@ -47,10 +53,12 @@ IDLE, CLIENT, PUSHED = range(3)
 class _Failure:
     """Stands in the queue for a source that raised, behind everything it and the others handed out before."""
 
-    __slots__ = ("error",)
+    __slots__ = ("behind", "error")
 
-    def __init__(self, error: BaseException) -> None:
+    def __init__(self, error: BaseException, behind: int) -> None:
         self.error = error
+        #: How many pushed messages waited when it came. More that come later do not put it off.
+        self.behind = behind
 
 
 class Dispatcher:
@@ -148,9 +156,10 @@ class Dispatcher:
             )
             if is_set
         ]
-        return f"<Dispatcher {' '.join(states) or 'new'}, {len(self)} read ahead>"
+        return f"<Dispatcher {' '.join(states) or 'new'}, {self.waiting} read ahead>"
 
-    def __len__(self) -> int:
+    @property
+    def waiting(self) -> int:
         """How many messages of the client were read and wait for their turn."""
         return sum(not isinstance(waiting, _Failure) for waiting in self._queue or ())
 
@@ -171,20 +180,18 @@ class Dispatcher:
             raise RuntimeError("A dispatcher runs in the asyncio task that made it")
         try:
             await self._work()
+        except GeneratorExit:
+            raise  # the event loop is gone, nothing can be awaited any more
         except BaseException as error:
-            if self._outcome is None:
+            if self._outcome is None or (owner.uncancel() > 0 and isinstance(error, asyncio.CancelledError)):
                 self._outcome = error
-                raise
-            # The helper ended the run and cancelled this task to say so. Where somebody else cancelled it too, the
-            # cancellation is theirs and goes on.
-            if owner.uncancel() > 0 and isinstance(error, asyncio.CancelledError):
-                raise
-            raise self._outcome from None
-        finally:
-            helper = self._helper
-            if helper is not None:
-                helper.cancel()
-                await finish(helper, HANDLER_TIMEOUT, "A cancelled handler")
+        helper = self._helper
+        if helper is not None:
+            helper.cancel()
+            await finish(helper, HANDLER_TIMEOUT, "A cancelled handler")
+        assert self._outcome is not None
+        # Here, outside of "except": it keeps the cause that it came with.
+        raise self._outcome
 
     async def _help(self) -> None:
         try:
@@ -203,7 +210,7 @@ class Dispatcher:
         watched = self._read_ahead is not None
         burst = self._burst
         clients_turn = False
-        while True:
+        while self._outcome is None:
             if not clients_turn and not self._busy and (self._ready or self._queue):
                 await self._drain()
                 if not watched and self._may_read():
@@ -233,15 +240,16 @@ class Dispatcher:
                         await dispatch(message)
                         if is_due():
                             await self._clean()
-                    except Exception as error:
-                        await self._failed(error, message)
+                    except BaseException as error:
+                        await self._handler_failed(error, message)
                     burst -= 1
                     if not burst:
                         burst = self._burst
                         await asyncio.sleep(0)
                     self._busy = IDLE
-                    if self._reading or self._ready or self._queue:
+                    if self._reading or self._ready or self._queue or self._outcome is not None:
                         break
+                    message = _HANDLED  # an idle connection holds nothing of its last message
             else:
                 clients_turn = False
                 self._standby = standby = self._loop.create_future()
@@ -252,7 +260,7 @@ class Dispatcher:
 
     def _keep(self, message: Message) -> None:
         """Keep a message of the client until it is its turn."""
-        if self._busy and self._read_ahead is not None and self._read_ahead(message):
+        if self._read_ahead is not None and self._read_ahead(message):
             self._last = True
         self._put_aside(message)
 
@@ -266,12 +274,16 @@ class Dispatcher:
             raise error
         self._last = True
         self._reading = False
-        self._put_aside(_Failure(error))
+        self._put_aside(_Failure(error, self._pushed()))
 
     async def _drain(self) -> None:
         """Dispatch everything that waits, the two sources in turn."""
         runs = 0
-        while True:
+        while self._outcome is None:
+            if self._queue:
+                first = self._queue[0]
+                if isinstance(first, _Failure) and (first.behind <= 0 or not self._ready):
+                    raise first.error
             self._busy = PUSHED
             if not self._reading and not self._guarded:
                 self._arm()
@@ -288,24 +300,23 @@ class Dispatcher:
                         await self._dispatch_pushed(pushed)
                         if self._is_due():
                             await self._clean()
-                    except Exception as error:
-                        await self._failed(error, pushed)
+                    except BaseException as error:
+                        await self._handler_failed(error, pushed)
             if self._queue:
                 waiting = self._queue[0]
                 if isinstance(waiting, _Failure):
-                    if self._ready:
-                        continue  # first all that was handed out
-                    raise waiting.error
-                del self._queue[0]
-                self._queued_bytes -= _size(waiting)
-                self._busy = CLIENT
-                self._arm()
-                try:
-                    await self._dispatch_client(waiting)
-                    if self._is_due():
-                        await self._clean()
-                except Exception as error:
-                    await self._failed(error, waiting)
+                    waiting.behind -= 1
+                else:
+                    del self._queue[0]
+                    self._queued_bytes -= _size(waiting)
+                    self._busy = CLIENT
+                    self._arm()
+                    try:
+                        await self._dispatch_client(waiting)
+                        if self._is_due():
+                            await self._clean()
+                    except BaseException as error:
+                        await self._handler_failed(error, waiting)
             elif not self._ready:
                 break
             runs += 1
@@ -314,6 +325,21 @@ class Dispatcher:
             if self._read_ahead is None:
                 break
         self._busy = IDLE
+
+    async def _handler_failed(self, error: BaseException, message: Message) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            task = asyncio.current_task()
+            if self._outcome is not None or (task is not None and task.cancelling()):
+                raise error
+            cancelled = HandlerCancelled()
+            cancelled.__cause__ = error
+            error = cancelled
+        elif not isinstance(error, Exception):
+            raise error
+        await self._failed(error, message)
+
+    def _pushed(self) -> int:
+        return 0 if self.inbox is None else len(self.inbox)
 
     def _put_aside(self, message: Message | _Failure) -> None:
         if self._queue is None:
@@ -337,11 +363,17 @@ class Dispatcher:
         if not self._busy:
             self._rouse()
 
-    def stop(self, error: BaseException) -> None:
-        """End the run with an exception, after what was read before and after the handler that runs now."""
-        self._put_aside(_Failure(error))
+    def stop(self, error: BaseException) -> bool:
+        """End the run with an exception, after what was read before and after the handler that runs now.
+
+        Returns False where the run had ended before, so that nobody will see the exception.
+        """
+        if self._outcome is not None:
+            return False
+        self._put_aside(_Failure(error, self._pushed()))
         if not self._busy:
             self._rouse()
+        return True
 
     def _arm(self) -> None:
         if not self._guarded and self._may_read():

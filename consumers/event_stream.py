@@ -41,6 +41,10 @@ class AsyncEventStreamConsumer(AsyncHttpConsumer):
     #: Milliseconds that a browser waits before it reconnects; None for its own default.
     retry: int | None = None
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._opened = asyncio.Event()
+
     @property
     def last_event_id(self) -> str | None:
         """The id of the last event that the client saw, from its ``Last-Event-ID`` header."""
@@ -61,6 +65,7 @@ class AsyncEventStreamConsumer(AsyncHttpConsumer):
         # A first part opens the stream in the browser before there is any event.
         first = b":\n\n" if self.retry is None else f"retry: {self.retry}\n\n".encode()
         await self.send_body(first, more_body=True)
+        self._opened.set()
         if self.keep_alive is not None:
             self.spawn(self._keep_alive(self.keep_alive), name="sealane-keep-alive")
         await self.stream()
@@ -73,7 +78,8 @@ class AsyncEventStreamConsumer(AsyncHttpConsumer):
     async def send_event(
         self, data: Any, *, event: str | None = None, id: str | None = None, retry: int | None = None
     ) -> None:
-        """Send an event. ``data`` that is not a string is sent as JSON."""
+        """Send an event. ``data`` that is not a string is sent as JSON. It waits until the stream has begun."""
+        await self._opened.wait()
         text = data if isinstance(data, str) else encode(data)
         await self.send_body(format_event(text, event=event, id=id, retry=retry), more_body=True)
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from sealane.exceptions import MessageWithoutType, UnhandledMessage
 from sealane.types import Message
 
-__all__ = ["HandlerTable", "Source", "get_handler_name"]
+__all__ = ["ENDINGS", "HandlerTable", "Source", "get_handler_name"]
 
 _FRAMEWORK = __name__.rpartition(".")[0]
 
@@ -23,6 +23,9 @@ _SERVER_EVENTS = frozenset(
         "lifespan_shutdown",
     }
 )
+
+#: The last event of a client. The table does not remember it, so that it takes the path on which the end is seen to.
+ENDINGS = frozenset({"websocket_disconnect", "http_disconnect"})
 
 # The one event of the server protocol that a channel layer may send: a frame that is ready to go out.
 _FORWARDED = frozenset({"websocket_send"})
@@ -76,7 +79,8 @@ class HandlerTable:
         problem = self._problem(name)
         if problem is not None:
             raise UnhandledMessage(self._consumer.__name__, self._source, kind, problem)
-        self.names[kind] = name
+        if name not in ENDINGS:
+            self.names[kind] = name
         return name
 
     def _problem(self, name: str) -> str | None:
@@ -87,16 +91,18 @@ class HandlerTable:
         if not hasattr(self._consumer, name):
             return f"it has no method {name}()"
         method = getattr(self._consumer, name)
-        if not callable(method):
+        if not callable(method) or isinstance(method, type):
             return f"its attribute {name!r} is not a method"
         allowed = _SERVER_EVENTS if self._source == "client" else _FORWARDED
         if name not in allowed and self._belongs_to_framework(name):
             return f"{name}() is a method of the framework, not a handler"
-        if inspect.iscoroutinefunction(inspect.unwrap(method)) is not self._coroutines:
+        is_coroutine = inspect.iscoroutinefunction(method) or inspect.iscoroutinefunction(inspect.unwrap(method))
+        if is_coroutine is not self._coroutines:
             return f"{name}() must be {'a coroutine function (async def)' if self._coroutines else 'a plain function'}"
+        is_bound = isinstance(inspect.getattr_static(self._consumer, name), staticmethod | classmethod)
         try:
-            inspect.signature(method).bind(None, None)
-        except TypeError:
+            inspect.signature(method).bind(*([None] if is_bound else [None, None]))
+        except (TypeError, ValueError):
             return f"{name}() does not take exactly one message"
         return None
 

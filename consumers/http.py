@@ -2,15 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from django.conf import settings
 
 from sealane.consumers.base import AsyncConsumer
-from sealane.db import aclose_old_connections, database_was_used
+from sealane.consumers.ending import Step
 from sealane.exceptions import (
     ConnectionClosed,
+    HandlerCancelled,
     IllegalEvent,
     RequestAborted,
     RequestBodyTooLarge,
@@ -94,7 +95,9 @@ class AsyncHttpConsumer(AsyncConsumer):
         self.body.append(body)
         if not message.get("more_body"):
             await self._join_groups()
-            self._handling = asyncio.get_running_loop().create_task(self._respond(b"".join(self.body)))
+            whole = b"".join(self.body)
+            self.body[:] = [whole]
+            self._handling = self.spawn(self._respond(whole), name="sealane-handle")
 
     async def http_disconnect(self, message: Message) -> None:
         """End the consumer; :meth:`handle` is cancelled and :meth:`disconnect` follows."""
@@ -113,36 +116,50 @@ class AsyncHttpConsumer(AsyncConsumer):
     async def _refuse(self, error: RequestBodyTooLarge) -> None:
         logger.warning("%s refused a request: %s", self._name(), error)
         self.body.clear()
-        await self.send_response(
-            413, str(error).encode(), headers=[(b"content-type", b"text/plain"), (b"connection", b"close")]
-        )
+        try:
+            await self.send_response(
+                413, str(error).encode(), headers=[(b"content-type", b"text/plain"), (b"connection", b"close")]
+            )
+        except ConnectionClosed:
+            pass
         raise StopConsumer
 
     async def _respond(self, body: bytes) -> None:
         """Run :meth:`handle`, and end the consumer with what comes of it."""
         try:
-            try:
-                await self.handle(body)
-            finally:
-                if database_was_used():
-                    await aclose_old_connections()
+            await self.handle(body)
+        except asyncio.CancelledError as cancelled:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            error = HandlerCancelled()
+            error.__cause__ = cancelled
+            await self._answer_error(error)
         except Exception as error:
-            try:
-                await self._failed(error, None)
-                if not self._started:
-                    await self.send_response(500, b"Server Error", headers=[(b"content-type", b"text/plain")])
-            except Exception as final:
-                self._dispatcher.stop(final)
-                return
-        self._dispatcher.stop(StopConsumer())
+            await self._answer_error(error)
+        self._stop(StopConsumer())
 
-    async def ended(self, error: BaseException | None) -> None:
-        await super().ended(error)
-        if self._handling is not None and not self._handling.done():
-            self._handling.cancel()
-            await asyncio.wait([self._handling])
-        await self._leave_groups()
-        await self.disconnect()
+    async def _answer_error(self, error: Exception) -> None:
+        try:
+            await self._failed(error, None)
+            if not self._started:
+                await self.send_response(500, b"Server Error", headers=[(b"content-type", b"text/plain")])
+        except Exception as final:
+            self._stop(final)
+
+    def _protocol_steps(self, error: BaseException | None) -> Iterator[Step]:
+        yield from super()._protocol_steps(error)
+        if self.groups and self.channel_layer is not None:
+            yield Step(f"Leaving the groups of {self._name()}", self.end_timeout, self._leave_groups)
+        yield Step(f"disconnect() of {self._name()}", self.end_timeout, self.disconnect)
 
     def _read_ahead(self, message: Message) -> bool:
-        return message.get("type") == "http.disconnect"
+        if message.get("type") != "http.disconnect":
+            return False
+        self._left(message)
+        return True
+
+    def _left(self, message: Message) -> None:
+        # At once, even where a handler of a channel layer message still runs.
+        if self._handling is not None:
+            self._handling.cancel()

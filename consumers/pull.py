@@ -83,6 +83,8 @@ class PullQueue:
             dispatched.clear()
             self._waiting.append((message, dispatched))
             self._dispatcher.wake()
+            if self._closing:
+                return  # it answered its cancellation with a message
             await dispatched.wait()
 
 
@@ -105,13 +107,14 @@ async def await_many_dispatch(
     if not consumer_callables:
         return
     first, *others = consumer_callables
+    all_ended = StopAsyncIteration()
     open_sources = 1 + bool(others)
 
     def ended() -> None:
         nonlocal open_sources
         open_sources -= 1
         if not open_sources:
-            dispatcher.stop(StopAsyncIteration())
+            dispatcher.stop(all_ended)
 
     async def receive() -> Message:
         try:
@@ -139,13 +142,14 @@ async def await_many_dispatch(
     queue = dispatcher.inbox = PullQueue(dispatcher, others, ended)
     try:
         await dispatcher.run()
-    except StopAsyncIteration:
-        return
+    except StopAsyncIteration as error:
+        if error is not all_ended:
+            raise
     finally:
         try:
             await queue.close()
         finally:
-            left = len(queue) + len(dispatcher)
+            left = len(queue) + dispatcher.waiting
             if left:
                 logger.warning(
                     "await_many_dispatch() ended with %d messages that were received and not dispatched", left

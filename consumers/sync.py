@@ -2,13 +2,15 @@
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from django.core.exceptions import SynchronousOnlyOperation
 
 from sealane.consumers.base import AsyncConsumer
-from sealane.consumers.threads import run_in_thread
+from sealane.consumers.ending import Step
+from sealane.consumers.threads import run_in_own_thread, run_in_thread
+from sealane.exceptions import StopConsumer
 from sealane.types import Message, Send
 
 __all__ = ["SyncConsumer"]
@@ -55,20 +57,19 @@ class SyncConsumer(AsyncConsumer):
             self._in_threads = set()
         self._in_threads.add(task)
         task.add_done_callback(self._in_threads.discard)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(self._finished_late)
+            raise
 
-    def _dispatch_client(self, message: Message) -> Awaitable[None]:
-        return self._in_thread(getattr(self, self._client_handlers.resolve(message)), message)
+    def _finished_late(self, task: asyncio.Task[Any]) -> None:
+        """Report the error of a handler that its cancelled dispatch does not wait for any more."""
+        if not task.cancelled() and task.exception() is not None:
+            self._stop(task.exception() or StopConsumer())
 
-    def _dispatch_layer(self, message: Message) -> Awaitable[None]:
-        return self._in_thread(getattr(self, self._layer_handlers.resolve(message)), message)
-
-    def _dispatch_client_override(self, message: Message) -> Awaitable[None]:
-        return self._in_thread(self.dispatch, message)
-
-    def _dispatch_layer_override(self, message: Message) -> Awaitable[None]:
-        self._layer_handlers.resolve(message)
-        return self._in_thread(self.dispatch, message)
+    def _handle(self, name: str, message: Message) -> Awaitable[None]:
+        return self._in_thread(self.dispatch if self._overrides_dispatch else getattr(self, name), message)
 
     def dispatch(self, message: Message) -> None:  # type: ignore[override]
         """Hand a message to its handler, in the thread. Override it to do something around every message."""
@@ -90,16 +91,21 @@ class SyncConsumer(AsyncConsumer):
     def spawn(  # type: ignore[override]
         self, function: Callable[..., Any], *args: Any, name: str | None = None
     ) -> None:
-        """Run a function in another thread of the pool, beside the handlers. An error goes to :meth:`on_error`.
+        """Run a function in a thread of its own, beside the handlers. An error goes to :meth:`on_error`.
 
         Nothing can stop a thread: a long function should look at what it works for and return by itself.
         """
-        coroutine = run_in_thread(functools.partial(function, *args))
+        coroutine = run_in_own_thread(functools.partial(function, *args))
         self._loop.call_soon_threadsafe(functools.partial(super().spawn, coroutine, name=name))
 
-    async def ended(self, error: BaseException | None) -> None:
+    def _protocol_steps(self, error: BaseException | None) -> Iterator[Step]:
         # The handler that was cancelled may still run in its thread; disconnect() comes after it.
         if self._in_threads:
+            yield Step(f"A handler of {self._name()}", self.end_timeout, self._wait_for_threads)
+        yield from super()._protocol_steps(error)
+
+    async def _wait_for_threads(self) -> None:
+        while self._in_threads:
             await asyncio.wait(self._in_threads)
 
 

@@ -16,7 +16,7 @@ from django.conf import settings
 
 from sealane.db import DatabaseSyncToAsync
 
-__all__ = ["run_in_thread", "thread_count"]
+__all__ = ["run_in_own_thread", "run_in_thread", "thread_count"]
 
 _call: DatabaseSyncToAsync | None = None
 
@@ -30,7 +30,7 @@ def thread_count() -> int:
 
 
 async def run_in_thread(function: Callable[[], Any]) -> Any:
-    """Run a function in a thread of the pool, with Django's old database connections closed there around it.
+    """Run a handler in a thread of the pool, with Django's old database connections closed there around it.
 
     ``async_to_sync`` inside it runs on the calling event loop. A cancellation does not stop a thread: see asgiref.
     """
@@ -44,8 +44,21 @@ async def run_in_thread(function: Callable[[], Any]) -> Any:
     return await _call(function)
 
 
+async def run_in_own_thread(function: Callable[[], Any]) -> Any:
+    """Run a function in a new thread, as :func:`run_in_thread` does: one that may last must not keep out handlers."""
+    executor = ThreadPoolExecutor(1, thread_name_prefix="sealane-spawned")
+    try:
+        return await DatabaseSyncToAsync(_invoke, thread_sensitive=False, executor=executor)(function)
+    finally:
+        executor.shutdown(wait=False)
+
+
 def _invoke(function: Callable[[], Any]) -> Any:
-    return function()
+    try:
+        return function()
+    except StopIteration as error:
+        # A future cannot hold it, and its waiter would wait for ever.
+        raise RuntimeError("A handler raised StopIteration") from error
 
 
 _call_in_parent = DatabaseSyncToAsync(_invoke, thread_sensitive=True)
@@ -56,5 +69,6 @@ def _forget() -> None:
     _call = None
 
 
-# The threads of a pool do not exist in a forked child.
-os.register_at_fork(after_in_child=_forget)
+if hasattr(os, "register_at_fork"):
+    # The threads of a pool do not exist in a forked child.
+    os.register_at_fork(after_in_child=_forget)

@@ -1,7 +1,8 @@
 """WebSocket consumers: one core decides, an async and a sync face call the user's methods."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from sealane.consumers.base import AsyncConsumer
@@ -13,15 +14,16 @@ from sealane.consumers.connection import (
     frame_event,
     next_state,
 )
+from sealane.consumers.ending import Step
 from sealane.consumers.sync import SyncConsumer
 from sealane.exceptions import (
     AcceptConnection,
     ConnectionClosed,
     DenyConnection,
     FrameError,
-    IllegalEvent,
     InvalidText,
     StopConsumer,
+    UnhandledMessage,
 )
 from sealane.types import Message
 
@@ -49,6 +51,10 @@ class WebsocketCore(AsyncConsumer):
 
     _state = CONNECTING
     _close_code: int | None = None
+    disconnect: Callable[[int], Any]
+    websocket_disconnect: Callable[..., Any]
+
+    _closed_here = False
     _disconnected = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -61,14 +67,24 @@ class WebsocketCore(AsyncConsumer):
         return self._state is CLOSED
 
     def _advance(self, event: Message) -> bool:
-        """Enter the state that an event leads to. Returns whether there is anything to send."""
+        """Enter the state that an event leads to. Returns whether there is anything to send.
+
+        An accepted connection is open only when the server took the event: see :meth:`_sent`.
+        """
         following = next_state(self._state, event, self._close_code)
         if following is None:
             return False
-        self._state = following
-        if following is CLOSED and event["type"] == "websocket.close":
-            self._close_code = event.get("code", NORMAL)
+        if following is not OPEN:
+            self._state = following
+        if following is CLOSED:
+            self._closed_here = True
+            if event["type"] == "websocket.close":
+                self._close_code = event.get("code", NORMAL)
         return True
+
+    def _sent(self, event: Message) -> None:
+        if event["type"] == "websocket.accept" and self._state is CONNECTING:
+            self._state = OPEN
 
     def _lost(self, event: Message, error: OSError) -> ConnectionClosed:
         """The server says that the client is gone. Returns what to raise."""
@@ -76,8 +92,11 @@ class WebsocketCore(AsyncConsumer):
         return ConnectionClosed(event["type"], self._close_code)
 
     def _is_received(self, message: Message) -> bool:
-        """Check a frame of the client. Returns whether it is to be handled: not after the end."""
-        if self._state is CLOSED:
+        """Check a frame of the client. Returns whether it is to be handled: not after a close of our own.
+
+        What a client sent before it left is handled, although nothing can be answered any more.
+        """
+        if self._closed_here:
             return False
         text = message.get("text")
         if text is None:
@@ -119,8 +138,28 @@ class WebsocketCore(AsyncConsumer):
         code = NORMAL if error is None else ERROR if isinstance(error, Exception) else RESTART
         return close_event(code, None)
 
+    def _forwarded(self, message: Message) -> Message:
+        """The frame in a message of the channel layer."""
+        text, data = message.get("text"), message.get("bytes")
+        if isinstance(text, str):
+            return {"type": "websocket.send", "text": text}
+        if isinstance(data, bytes):
+            return {"type": "websocket.send", "bytes": data}
+        raise UnhandledMessage(type(self).__name__, "layer", message["type"], "it has neither text nor bytes to send")
+
+    async def _failed(self, error: Exception, message: Message | None) -> None:
+        await super()._failed(error, message)
+        if self._state is CONNECTING and message is not None and message.get("type") == "websocket.connect":
+            # on_error() let it pass, but nobody would ever answer the handshake.
+            for event in self._refusal(500, b"Server Error", None):
+                await self._transmit(event)
+            raise StopConsumer
+
     async def _overflowed(self) -> None:
-        await self._transmit(close_event(OVERLOADED, "Too many messages are waiting"))
+        try:
+            await self._transmit(close_event(OVERLOADED, "Too many messages are waiting"))
+        except ConnectionClosed:
+            pass
         await super()._overflowed()
 
     async def _transmit(self, event: Message) -> None:
@@ -131,21 +170,42 @@ class WebsocketCore(AsyncConsumer):
             except OSError as error:
                 raise self._lost(event, error) from error
 
-    async def ended(self, error: BaseException | None) -> None:
-        await super().ended(error)
+    async def _handle_last(self, message: Message) -> None:
+        if getattr(type(self).websocket_disconnect, "__module__", None) != __name__:
+            # A handler of the user's own may call disconnect() by itself.
+            self.disconnect = partial(self._note_disconnect, self.disconnect)
+        await super()._handle_last(message)
+
+    def _note_disconnect(self, disconnect: Callable[[int], Any], code: int) -> Any:
+        self._disconnected = True
+        return disconnect(code)
+
+    def _protocol_steps(self, error: BaseException | None) -> Iterator[Step]:
+        yield from super()._protocol_steps(error)
         event = self._last_event(error)
         if event is not None:
-            try:
-                await self._transmit(event)
-            except (ConnectionClosed, IllegalEvent, RuntimeError):
-                # Nobody is there to be told. Servers say so in different ways.
-                self._state = CLOSED
-        await self._leave_groups()
+            # Little time: a client that does not read can hold up the close frame too.
+            yield Step(f"The close frame of {self._name()}", min(1.0, self.end_timeout), partial(self._say, event))
+        if self.groups and self.channel_layer is not None:
+            yield Step(f"Leaving the groups of {self._name()}", self.end_timeout, self._leave_groups)
         if not self._disconnected:
             self._disconnected = True
-            await self._call_disconnect(self._close_code if self._close_code is not None else ABNORMAL)
+            yield Step(f"disconnect() of {self._name()}", self.end_timeout, self._call_disconnect)
 
-    async def _call_disconnect(self, code: int) -> None:
+    async def _say(self, event: Message) -> None:
+        try:
+            await self._transmit(event)
+        except Exception as error:
+            # Nobody is there to be told. Servers say so in different ways.
+            self._state = CLOSED
+            logger.debug("%s: the close frame was not sent: %s", self._name(), error)
+
+    async def _call_disconnect(self) -> None:
+        self._state = CLOSED
+        code = self._close_code if self._close_code is not None else ABNORMAL
+        await self._run_disconnect(code)
+
+    async def _run_disconnect(self, code: int) -> None:
         raise NotImplementedError
 
 
@@ -215,13 +275,14 @@ class AsyncWebsocketConsumer(WebsocketCore):
 
         Who broadcasts ``{"type": "websocket.send", "text": ...}`` has encoded the frame once for all members.
         """
+        event = self._forwarded(message)
         if self._state is OPEN:
             try:
-                await self.base_send(message)
+                await self.base_send(event)
             except OSError as error:
-                raise self._lost(message, error) from error
+                raise self._lost(event, error) from error
         else:
-            self._advance(message)
+            self._advance(event)
 
     async def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
         """Close the connection, or refuse it where it was not accepted. A second time does nothing."""
@@ -229,7 +290,6 @@ class AsyncWebsocketConsumer(WebsocketCore):
 
     async def websocket_disconnect(self, message: Message) -> None:
         """End the consumer; ``disconnect()`` follows."""
-        self._left(message)
         raise StopConsumer
 
     async def disconnect(self, code: int) -> None:
@@ -241,6 +301,7 @@ class AsyncWebsocketConsumer(WebsocketCore):
                 await self.base_send(event)
             except OSError as error:
                 raise self._lost(event, error) from error
+            self._sent(event)
 
     async def on_error(self, error: Exception, message: Message | None) -> None:
         if not self._tolerates(error):
@@ -248,7 +309,7 @@ class AsyncWebsocketConsumer(WebsocketCore):
         if isinstance(error, FrameError):
             await self.close(error.code)
 
-    async def _call_disconnect(self, code: int) -> None:
+    async def _run_disconnect(self, code: int) -> None:
         await self.disconnect(code)
 
 
@@ -303,7 +364,7 @@ class WebsocketConsumer(WebsocketCore, SyncConsumer):
 
     def websocket_send(self, message: Message) -> None:
         """Send a ``websocket.send`` event that came through the channel layer, as it is."""
-        self._emit(message)
+        self._emit(self._forwarded(message))
 
     def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
         """Close the connection, or refuse it where it was not accepted. A second time does nothing."""
@@ -311,7 +372,6 @@ class WebsocketConsumer(WebsocketCore, SyncConsumer):
 
     def websocket_disconnect(self, message: Message) -> None:
         """End the consumer; ``disconnect()`` follows."""
-        self._left(message)
         raise StopConsumer
 
     def disconnect(self, code: int) -> None:
@@ -324,6 +384,7 @@ class WebsocketConsumer(WebsocketCore, SyncConsumer):
                 self.base_send(event)
             except OSError as error:
                 raise self._lost(event, error) from error
+            self._sent(event)
 
     def on_error(self, error: Exception, message: Message | None) -> None:  # type: ignore[override]
         if not self._tolerates(error):
@@ -331,5 +392,5 @@ class WebsocketConsumer(WebsocketCore, SyncConsumer):
         if isinstance(error, FrameError):
             self.close(error.code)
 
-    async def _call_disconnect(self, code: int) -> None:
+    async def _run_disconnect(self, code: int) -> None:
         await self._in_thread(self.disconnect, code)

@@ -7,7 +7,7 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
 
-from sealane.db import aclose_old_connections, database_was_used
+from sealane.db import DatabaseUse
 from sealane.exceptions import UnknownScopeType
 from sealane.layers import channel_layers
 from sealane.routing.application import application_name
@@ -135,6 +135,7 @@ async def _run(hook: LifespanHook, state: State | None) -> None:
                 "take no argument, or use a server that supports lifespan state"
             )
         arguments = (state,)
+    database = DatabaseUse()
     try:
         if iscoroutinefunction(hook) or iscoroutinefunction(getattr(hook, "__call__", None)):  # noqa: B004
             result = hook(*arguments)
@@ -143,8 +144,8 @@ async def _run(hook: LifespanHook, state: State | None) -> None:
         if isinstance(result, Awaitable):
             await result
     finally:
-        if database_was_used():
-            await aclose_old_connections()
+        if database.is_due():
+            await database.close_old_connections()
 
 
 def _takes_state(hook: LifespanHook) -> bool:

@@ -4,6 +4,7 @@ Django opens one connection per thread and closes the old ones around each reque
 a request, so the closing follows the work: it happens in the thread that did it, and only where there was any.
 """
 
+import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
@@ -15,28 +16,62 @@ from django.db.backends.signals import connection_created
 
 __all__ = [
     "DatabaseSyncToAsync",
+    "DatabaseUse",
     "aclose_old_connections",
     "close_old_connections",
     "database_sync_to_async",
-    "database_was_used",
 ]
 
-# asgiref carries context variables into the thread and back: a query run there marks the task that asked for it.
-_used: ContextVar[bool] = ContextVar("sealane_database_used", default=False)
 
-#: Tell whether this context ran a query since its old connections were last closed. It costs one look at a variable.
-database_was_used: Callable[[], bool] = _used.get
+class DatabaseUse:
+    """Notice the queries of a context: of its coroutines, of the tasks that they start, and of their threads.
+
+    The object is made at the start of something long-lived and belongs to the context from there on. asgiref carries
+    context variables into threads, so a query that runs there is noticed too.
+    """
+
+    __slots__ = ("_noticed",)
+
+    def __init__(self) -> None:
+        self._noticed = False
+        _use.set(self)
+
+    def is_due(self) -> bool:
+        """Tell whether there was a query since old connections were last closed."""
+        return self._noticed
+
+    def notice(self) -> None:
+        """Remember that there was a query."""
+        self._noticed = True
+
+    async def close_old_connections(self) -> None:
+        """Close old connections, as :func:`aclose_old_connections` does."""
+        self._noticed = False
+        await aclose_old_connections()
+
+
+_use: ContextVar[DatabaseUse | None] = ContextVar("sealane_database_use", default=None)
+
+# Set in a thread while its work is one that closes old connections by itself.
+_covered = threading.local()
 
 
 def _mark(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
-    _used.set(True)
+    _notice()
     return execute(sql, params, many, context)
 
 
+def _notice() -> None:
+    use = _use.get()
+    if use is not None and not getattr(_covered, "active", False):
+        use.notice()
+
+
 def _watch(*, connection: BaseDatabaseWrapper, **kwargs: object) -> None:
-    _used.set(True)
+    _notice()
     if _mark not in connection.execute_wrappers:
-        connection.execute_wrappers.append(_mark)
+        # In front: connection.execute_wrapper(), which may be what connects, takes its own wrapper from the end.
+        connection.execute_wrappers.insert(0, _mark)
 
 
 connection_created.connect(_watch, dispatch_uid="sealane.db")
@@ -51,7 +86,6 @@ def close_old_connections() -> None:
     for connection in connections.all(initialized_only=True):
         if not connection.in_atomic_block:
             connection.close_if_unusable_or_obsolete()
-    _used.set(False)
 
 
 class DatabaseSyncToAsync(SyncToAsync[..., Any]):
@@ -62,16 +96,12 @@ class DatabaseSyncToAsync(SyncToAsync[..., Any]):
 
     def thread_handler(self, loop: Any, *args: Any, **kwargs: Any) -> Any:
         close_old_connections()
+        covered, _covered.active = getattr(_covered, "active", False), True
         try:
             return super().thread_handler(loop, *args, **kwargs)  # type: ignore[no-untyped-call]
         finally:
+            _covered.active = covered
             close_old_connections()
-
-    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return await super().__call__(*args, **kwargs)
-        finally:
-            _used.set(False)
 
 
 # A class in the spelling of a function: it is called, or used as a decorator.
@@ -85,4 +115,3 @@ async def aclose_old_connections() -> None:
     it now and then.
     """
     await sync_to_async(close_old_connections)()
-    _used.set(False)

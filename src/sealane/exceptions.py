@@ -7,6 +7,7 @@
     ├── AcceptConnection                     connect() asks to accept the WebSocket
     ├── DenyConnection                       connect() asks to refuse it
     ├── ConnectionClosed                     something was sent after the end of a connection
+    ├── HandlerCancelled                     a handler was cancelled from inside, the connection was not
     ├── IllegalEvent (RuntimeError)          an event that the connection's state does not allow
     ├── MessageError (ValueError)            a message that cannot be dispatched
     │   ├── MessageWithoutType
@@ -53,6 +54,7 @@ __all__ = [
     "ConnectionClosed",
     "DenyConnection",
     "FrameError",
+    "HandlerCancelled",
     "HandshakeTimeout",
     "IllegalEvent",
     "InvalidChannelLayerError",
@@ -139,6 +141,13 @@ class ConnectionClosed(SealaneError):
     def __str__(self) -> str:
         code = "" if self.code is None else f" with code {self.code}"
         return f"{self.event!r} was not sent: the connection is closed{code}"
+
+
+class HandlerCancelled(SealaneError):
+    """A handler awaited something that was cancelled, though nobody cancelled the connection."""
+
+    def __str__(self) -> str:
+        return "A handler awaited something that was cancelled, and let its CancelledError pass"
 
 
 class IllegalEvent(SealaneError, RuntimeError):

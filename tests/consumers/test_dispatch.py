@@ -25,6 +25,9 @@ class Inbox:
     def __init__(self) -> None:
         self.messages: deque[Message] = deque()
 
+    def __len__(self) -> int:
+        return len(self.messages)
+
     def take(self) -> Message | None:
         return self.messages.popleft() if self.messages else None
 

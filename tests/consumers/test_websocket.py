@@ -508,7 +508,7 @@ async def test_the_end_has_a_deadline_and_the_channel_is_closed_after_it(caplog:
     client = WebsocketCommunicator(Hangs.as_asgi(), "/slow/")
     await client.connect()
     await client.disconnect()
-    assert lines(caplog) == ["The end of Hangs at '/slow/' did not end within 0.05 seconds"]
+    assert lines(caplog) == ["disconnect() of Hangs at '/slow/' did not end within 0.05 seconds"]
     layer = get_channel_layer()
     assert isinstance(layer, InMemoryChannelLayer)
     await until(lambda: layer.stats()["groups"] == 0)
@@ -524,7 +524,7 @@ async def test_an_error_in_disconnect_is_reported_and_the_channel_closed(caplog:
     client = WebsocketCommunicator(Fails.as_asgi(), "/")
     await client.connect()
     await client.disconnect()
-    assert lines(caplog) == ["Fails at '/': its end failed"]
+    assert lines(caplog) == ["disconnect() of Fails at '/' failed"]
     assert ours(caplog)[0].exc_info is not None
 
 

@@ -1,6 +1,7 @@
 """The Python of a page, run from its top to its bottom in one namespace, as a reader would type it in."""
 
 import ast
+import asyncio
 import importlib
 import inspect
 import re
@@ -37,7 +38,9 @@ class Reading:
             else:
                 block.write(self.directory)
                 importlib.invalidate_caches()
-                module = importlib.import_module(block.file.removesuffix(".py").replace("/", "."))
+                module = await asyncio.to_thread(
+                    importlib.import_module, block.file.removesuffix(".py").replace("/", ".")
+                )
                 self.names[module.__name__] = module
         return self.names
 
@@ -45,7 +48,9 @@ class Reading:
         """Forget the files of the page."""
         sys.path.remove(str(self.directory))
         for name in set(sys.modules) - self._modules:
-            if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(self.directory)):
+            # A directory without an __init__.py is a module without a file.
+            places = [getattr(sys.modules[name], "__file__", None), *getattr(sys.modules[name], "__path__", [])]
+            if any(place and Path(place).is_relative_to(self.directory) for place in places):
                 del sys.modules[name]
 
 
@@ -73,6 +78,9 @@ async def run_block(block: Block, names: dict[str, Any]) -> None:
     # Numbered as in the page, so that a traceback points there.
     ast.fix_missing_locations(ast.increment_lineno(tree, block.line - 1))
     code = compile(tree, str(block.page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    result = types.FunctionType(code, names)()
+    run = types.FunctionType(code, names)
     if code.co_flags & inspect.CO_COROUTINE:
-        await result
+        await run()
+    else:
+        # Without an event loop around it, as in a shell or a view.
+        await asyncio.to_thread(run)

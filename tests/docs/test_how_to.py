@@ -20,14 +20,15 @@ from sealane.consumers import (
     dispatch,
 )
 from sealane.consumers.threads import thread_count
-from sealane.exceptions import WebsocketDenied
+from sealane.exceptions import ApplicationTimeout, WebsocketDenied
 from sealane.layers import InMemoryChannelLayer
+from sealane.server.access import HTTPExchange, WebSocketExchange
 from sealane.testing import HttpCommunicator, WebsocketCommunicator
 from sealane.types import ASGIApplication
 from tests.docs.conftest import after
 from tests.docs.project import Project
 from tests.docs.reading import Reading
-from tests.docs.snippets import DOCS
+from tests.docs.snippets import DOCS, blocks_of
 
 HOW_TO = DOCS / "how-to"
 
@@ -60,7 +61,7 @@ class TestBroadcast:
             await sync_to_async(names["rename_for_many"])(7, "Encoded")
             assert await page.receive_json_from() == {"title": "Encoded"}
             assert await other.receive_nothing()
-            with pytest.raises(SynchronousOnlyOperation, match="await channel_layer.group_send"):
+            with pytest.raises(SynchronousOnlyOperation, match=r"await channel_layer\.group_send"):
                 names["rename"](post, 7)
 
     @pytest.mark.django_db(transaction=True)
@@ -156,6 +157,18 @@ class TestHandleErrors:
             ("ERROR", True),
         ]
 
+    async def test_an_error_before_the_accept_that_passes(self, layer: InMemoryChannelLayer) -> None:
+        class Silent(AsyncWebsocketConsumer):
+            error_policy = "log"
+
+            async def connect(self) -> None:
+                raise ZeroDivisionError
+
+        communicator = socket(Silent)
+        with pytest.raises(ApplicationTimeout, match="an answer to the handshake"):
+            await communicator.connect(timeout=0.05)
+        await communicator.disconnect()
+
 
 class TestSpawnTasks:
     PAGE = HOW_TO / "spawn-tasks.md"
@@ -246,7 +259,7 @@ class TestDenyConnections:
             "body": b"Log in first.",
         }
         await stranger.disconnect()
-        with pytest.raises(WebsocketDenied, match="403 and the body b'This account is closed.'"):
+        with pytest.raises(WebsocketDenied, match=r"403 and the body b'This account is closed\.'"):
             async with socket(members, user=User(username="ada", is_active=False)):
                 pass
         async with socket(members, user=User(username="ada")):
@@ -254,7 +267,7 @@ class TestDenyConnections:
 
     async def test_without_an_exception(self, reading: Reading, layer: InMemoryChannelLayer) -> None:
         names = await reading.read(self.PAGE)
-        with pytest.raises(WebsocketDenied, match="503 and the body b'Back at noon.'"):
+        with pytest.raises(WebsocketDenied, match=r"503 and the body b'Back at noon\.'"):
             async with socket(names["ClosedConsumer"]):
                 pass
 
@@ -301,6 +314,27 @@ class TestSyncConsumers:
         names = await reading.read(self.PAGE)
         with override_settings(SEALANE_THREADS=names["SEALANE_THREADS"]):
             assert thread_count() == 20
+
+
+class TestRunTheDevelopmentServer:
+    PAGE = HOW_TO / "run-the-development-server.md"
+
+    def test_the_lines_are_the_codes(self) -> None:
+        scope = {"client": ["127.0.0.1", 50112], "query_string": b""}
+        request = HTTPExchange({**scope, "method": "GET", "path": "/chat/lobby/"}, now=0)
+        request.sent({"type": "http.response.start", "status": 200}, now=0)
+        lobby, attic = (
+            WebSocketExchange({"client": ["127.0.0.1", port], "path": path})
+            for port, path in [(50114, "/ws/chat/lobby/"), (50116, "/ws/chat/attic/")]
+        )
+        lines = [
+            request.sent({"type": "http.response.body"}, now=0.01),
+            lobby.sent({"type": "websocket.accept"}),
+            lobby.received({"type": "websocket.disconnect", "code": 1001}),
+            attic.sent({"type": "websocket.close"}),
+        ]
+        [shown] = [block.text for block in blocks_of(self.PAGE) if block.language == "text"]
+        assert shown.splitlines() == [line.message % line.args for line in lines if line is not None]
 
 
 class TestMoveFromChannels:

@@ -166,8 +166,9 @@ async def test_a_broadcast_that_nobody_reads_is_freed(clock: Clock) -> None:
 
 async def test_expired_messages_make_room_before_they_are_due(clock: Clock) -> None:
     layer = InMemoryChannelLayer(expiry=10, capacity=1, clock=clock)
+    wakes: list[None] = []
+    inbox = layer.attach("channel", lambda: wakes.append(None))
     await layer.send("channel", numbered(0))
-    inbox = layer.attach("channel", lambda: None)
     assert inbox.take() == numbered(0)
     clock.advance(5)
     await layer.send("channel", numbered(1))
@@ -178,6 +179,31 @@ async def test_expired_messages_make_room_before_they_are_due(clock: Clock) -> N
     await layer.send("channel", numbered(2))
     assert [inbox.take(), inbox.take()] == [numbered(2), None]
     assert layer.stats()["dropped_expired"] == 1
+    assert len(wakes) == 3
+
+
+async def test_a_message_expires_on_the_dot(clock: Clock) -> None:
+    layer = InMemoryChannelLayer(expiry=10, clock=clock)
+    inbox = layer.attach("channel", lambda: None)
+    await layer.send("channel", numbered(0))
+    clock.advance(1)
+    await layer.send("channel", numbered(1))
+    clock.advance(8.5)
+    await layer.send("channel", numbered(2))
+    clock.advance(0.5)
+    assert len(inbox) == 3
+    assert inbox.take() == numbered(1)
+    assert layer.stats()["dropped_expired"] == 1
+
+
+async def test_reading_clears_away_too(clock: Clock) -> None:
+    layer = InMemoryChannelLayer(expiry=10, clock=clock)
+    await layer.send("unread", numbered(0))
+    clock.advance(9)
+    await layer.send("channel", numbered(1))
+    clock.advance(1)
+    assert await layer.receive("channel") == numbered(1)
+    assert tables(layer) == EMPTY
 
 
 async def test_a_closed_channel_is_remembered_for_as_long_as_messages_live(clock: Clock) -> None:
@@ -237,13 +263,33 @@ async def test_ten_thousand_channels_come_and_go(clock: Clock) -> None:
     assert (stats["addressed"], stats["waiting"]) == (10_000, 0)
 
 
-async def test_closed_channels_are_remembered_up_to_a_number() -> None:
-    layer = InMemoryChannelLayer()
+async def test_closed_channels_are_remembered_up_to_a_number(clock: Clock) -> None:
+    layer = InMemoryChannelLayer(expiry=10, clock=clock)
     for number in range(REMEMBERED + 5):
         await layer.close_channel(f"own!{number}")
     assert tables(layer)["closed"] == REMEMBERED
     await layer.send(f"own!{REMEMBERED}", numbered(1))
     assert layer.stats()["dropped_closed"] == 1
+    clock.advance(10)
+    await layer.close_channel("tick")
+    assert tables(layer)["closed"] == REMEMBERED - SWEEP
+
+
+async def test_a_flush_leaves_nothing_but_owners_and_receivers() -> None:
+    layer = InMemoryChannelLayer()
+    inbox = layer.attach("owned", lambda: None)
+    receiving = layer.receive("read")
+    receiving.send(None)
+    for channel in ("owned", "read", "idle", "full"):
+        await layer.group_add("group", channel)
+    await layer.send("full", numbered(1))
+    await layer.flush()
+    assert list(layer._exchange.board.channels) == ["owned", "read"]
+    assert layer.stats()["groups"] == 0
+    receiving.close()
+    await layer.close_channel("owned")
+    assert inbox.closed
+    assert tables(layer) == EMPTY
 
 
 async def test_memory_returns_to_where_it_was(clock: Clock) -> None:
@@ -466,6 +512,8 @@ class TestLoopsThatWentAway:
 
         async def main() -> None:
             inbox = layer.attach("channel", lambda: None)
+            # It is another's channel now: the groups of the one that went away are not its own.
+            assert tables(layer) == {**EMPTY, "channels": 1}
             await layer.send("channel", numbered(1))
             assert inbox.take() == numbered(1)
 
@@ -486,6 +534,7 @@ class TestLoopsThatWentAway:
         loop.run_until_complete(asyncio.sleep(0))
         loop.close()
         layer.sync.send("channel", numbered(1))
+        assert tables(layer) == {**EMPTY, "channels": 1, "due": 1}
         assert layer.sync.receive("channel", timeout=0) == numbered(1)
         waiting._log_destroy_pending = False
 
@@ -538,6 +587,19 @@ async def test_a_receiver_that_is_thrown_away_gives_its_message_back() -> None:
     assert tables(layer) == EMPTY
 
 
+async def test_a_message_given_back_to_a_channel_that_nobody_reads_is_freed(clock: Clock) -> None:
+    layer = InMemoryChannelLayer(expiry=10, clock=clock)
+    receiving = layer.receive("channel")
+    receiving.send(None)
+    await layer.send("channel", numbered(1))
+    clock.advance(5)
+    receiving.close()
+    clock.advance(10)
+    await layer.send("other", numbered(2))
+    assert layer.stats()["dropped_expired"] == 1
+    assert list(layer._exchange.board.channels) == ["other"]
+
+
 async def test_a_message_given_back_to_a_channel_that_was_closed_is_counted() -> None:
     layer = InMemoryChannelLayer()
     receiving = layer.receive("own!1")
@@ -560,6 +622,19 @@ async def test_a_message_given_back_to_a_channel_with_an_owner_wakes_it() -> Non
     receiving.close()
     assert wakes == [None]
     assert inbox.take() == numbered(1)
+
+
+async def test_a_message_given_back_to_an_owner_who_has_others_to_take_wakes_nobody() -> None:
+    layer = InMemoryChannelLayer()
+    receiving = layer.receive("channel")
+    receiving.send(None)
+    await layer.send("channel", numbered(1))
+    wakes: list[None] = []
+    inbox = layer.attach("channel", lambda: wakes.append(None))
+    await layer.send("channel", numbered(2))
+    receiving.close()
+    assert wakes == [None]
+    assert [inbox.take() for _ in range(3)] == [numbered(1), numbered(2), None]
 
 
 async def test_receivers_that_all_give_up_leave_nothing_behind() -> None:

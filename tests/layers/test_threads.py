@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -266,6 +267,40 @@ async def test_an_owner_that_was_faster_than_the_other_thread_is_not_woken() -> 
     assert wakes == []
 
 
+@pytest.mark.parametrize("end", ["close_channel", "close"])
+async def test_an_owner_that_is_gone_is_not_told_that_it_overflowed(end: str) -> None:
+    layer = InMemoryChannelLayer(capacity=1, overflow="close")
+    wakes: list[None] = []
+    inbox = layer.attach("own!1", lambda: wakes.append(None))
+    await layer.send("own!1", numbered(0, 0))
+    thread = threading.Thread(target=layer.sync.send, args=("own!1", numbered(0, 1)))
+    thread.start()
+    thread.join()
+    assert inbox.overflowed
+    if end == "close":
+        await layer.close()
+    else:
+        await layer.close_channel("own!1")
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert wakes == [None]
+
+
+async def test_a_closed_channel_keeps_nothing_of_its_owner() -> None:
+    class Consumer:
+        def wake(self) -> None:
+            """Stand for a consumer's bound method."""
+
+    layer = InMemoryChannelLayer()
+    consumer = Consumer()
+    inbox = layer.attach("own!1", consumer.wake)
+    gone = weakref.ref(consumer)
+    await layer.close_channel("own!1")
+    del consumer
+    assert gone() is None
+    assert inbox.closed
+
+
 async def test_an_owner_that_closes_another_while_it_is_woken() -> None:
     layer = InMemoryChannelLayer()
     order: list[str] = []
@@ -365,7 +400,12 @@ async def test_no_call_forgets_what_interrupted_it(call: str) -> None:
     await layer.send("a", numbered(0, 1))
     await layer.send("b", numbered(0, 1))
     data = layer.pack(numbered(0, 2))
-    clock.action = lambda: layer._exchange.send("other", data)
+
+    def interrupt() -> None:
+        layer._exchange.send("other", data)
+        assert "other" not in layer._exchange.board.channels
+
+    clock.action = interrupt
     if call == "take":
         inbox.take()
     elif call == "receive":

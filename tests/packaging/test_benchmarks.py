@@ -30,7 +30,7 @@ from benchmarks.frames import TEXT as TEXT_FRAME
 from benchmarks.local import measure
 from benchmarks.report import as_markdown
 from benchmarks.rows import Bar, Row, rows_for
-from benchmarks.runner import SampleFailed, take_sample
+from benchmarks.runner import SampleFailed, run_rounds, take_sample
 from benchmarks.sample import Figure, Sample
 from benchmarks.workload import QUICK, TEXT, WORKLOADS, Sizes, Workload
 
@@ -279,6 +279,30 @@ def test_check_ends_with_1_where_a_bar_is_missed(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("benchmarks.__main__.run_rounds", samples)
     assert main(["--quick", "--only", "dispatch", "--check"]) == 1
     assert main(["--quick", "--only", "dispatch"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("others", "retakes", "taken", "kept"),
+    [
+        ([0.05], 3, 1, 0),  # quiet at once
+        ([0.5, 0.3, 0.02, 0.01], 3, 3, 2),  # quiet in the end
+        ([0.5, 0.2, 0.3], 2, 3, 1),  # never quiet: the least disturbed
+    ],
+)
+def test_disturbed_sample_is_taken_again(
+    monkeypatch: pytest.MonkeyPatch, others: list[float], retakes: int, taken: int, kept: int
+) -> None:
+    # The later ones are faster: figures must have no say.
+    samples = [
+        Sample(figures={"messages": Figure(value=10.0**number, others=share)}) for number, share in enumerate(others)
+    ]
+    waiting = list(samples)
+    monkeypatch.setattr(runner, "take_sample", lambda side, workload, sizes: waiting.pop(0))
+    found = run_rounds(
+        WORKLOADS["dispatch"], sides=["limit"], rounds=1, retakes=retakes, sizes=QUICK, tell=lambda text: None
+    )
+    assert found == {"limit": [samples[kept]]}
+    assert len(samples) - len(waiting) == taken
 
 
 def test_sizes_and_samples_cross_processes() -> None:
