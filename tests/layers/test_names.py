@@ -121,6 +121,7 @@ def test_a_valid_group_name_is_readable(parts: tuple[str, ...], expected: str) -
         (("room", ""), "room.."),
         (("\ud800",), "_.."),
         (("x" * 200,), "x" * 60 + ".."),
+        (("x" * 49, "x" * 50), "x" * 49 + ".."),
     ],
 )
 def test_other_group_names_are_hashed(parts: tuple[str, ...], expected: str) -> None:

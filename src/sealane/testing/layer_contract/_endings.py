@@ -57,6 +57,13 @@ class EndingsContract(Harness):
         with pytest.raises(ChannelClosed):
             await within(receiver)
 
+    async def test_a_layer_is_closed_at_the_end_of_its_block(self) -> None:
+        async with self.make_layer() as layer:
+            receiver = asyncio.create_task(layer.receive("channel"))
+            await turns()
+        with pytest.raises(ChannelClosed):
+            await within(receiver)
+
     async def test_a_closed_layer_opens_again(self) -> None:
         async with self.make_layer() as layer:
             await layer.close()
