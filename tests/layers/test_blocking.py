@@ -7,6 +7,7 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.core.exceptions import SynchronousOnlyOperation
 
+from sealane.exceptions import MessageTooLarge
 from sealane.layers import BaseChannelLayer, InMemoryChannelLayer, SyncChannelLayer
 from sealane.layers.blocking import BridgedSyncChannelLayer
 from tests.layers.test_contract import ThirdPartyLayer
@@ -68,3 +69,10 @@ def test_what_channels_users_write_in_a_view_works_too() -> None:
     async_to_sync(layer.group_add)("group", "channel")
     async_to_sync(layer.group_send)("group", {"type": "x"})
     assert async_to_sync(layer.receive)("channel") == {"type": "x"}
+
+
+def test_the_size_limit_is_the_most_that_is_taken() -> None:
+    size = len(InMemoryChannelLayer().pack({"type": "x"}))
+    assert len(InMemoryChannelLayer(max_message_size=size).pack({"type": "x"})) == size
+    with pytest.raises(MessageTooLarge, match=rf"Message is {size} bytes when serialized; the limit is {size - 1}"):
+        InMemoryChannelLayer(max_message_size=size - 1).pack({"type": "x"})

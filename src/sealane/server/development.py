@@ -20,7 +20,15 @@ from sealane.server.closing import Closing
 from sealane.server.deadlines import Deadlines
 from sealane.types import ASGIApplication
 
-__all__ = ["CANCEL_AFTER", "HANG_UP_AFTER", "STOP_TIMEOUT", "WS_MAX_SIZE", "DevelopmentServer", "bind"]
+__all__ = [
+    "CANCEL_AFTER",
+    "HANG_UP_AFTER",
+    "STOP_TIMEOUT",
+    "WS_MAX_SIZE",
+    "DevelopmentServer",
+    "bind",
+    "websocket_protocol",
+]
 
 #: The largest message that a WebSocket client may send, in bytes: uvicorn's own default.
 WS_MAX_SIZE = 16 * 1024 * 1024
@@ -34,8 +42,6 @@ CANCEL_AFTER = 2
 
 #: Seconds that a stop may take in all, the lifespan's shutdown included.
 STOP_TIMEOUT = 3.0
-
-logger = logging.getLogger("sealane.server")
 
 
 class DevelopmentServer:
