@@ -119,12 +119,13 @@ class AsyncConsumer:
         direct = not self._overrides_dispatch and not self._sync
         self._dispatcher = dispatcher = Dispatcher(
             receive,
-            self._dispatch_client if direct else self._route_client,
+            self._route_client,
             self._dispatch_layer if direct else self._route_layer,
             failed=self._failed,
             # A job that a worker took is done before the next one is taken.
             read_ahead=None if scope["type"] == "channel" else self._read_ahead,
             overflowed=self._overflowed,
+            shortcut=(self, self._client_names) if direct else None,
             housekeeping=(database.is_due, database.close_old_connections),
         )
         self.channel_layer = layer = get_channel_layer(self.channel_layer_alias)
@@ -133,14 +134,20 @@ class AsyncConsumer:
             if layer is not None:
                 self.channel_name = await layer.new_channel()
                 inbox = layer.attach(self.channel_name, dispatcher.wake)
-                dispatcher.inbox = self._pull(layer) if inbox is None else inbox
-            await dispatcher.run()
-        except StopConsumer:
-            pass
+                if inbox is None:
+                    dispatcher.inbox = self._pull(layer)
+                else:
+                    dispatcher.own(inbox)
+            await dispatcher.work()
         except GeneratorExit:
             raise  # the event loop is gone, nothing can be awaited any more
         except BaseException as raised:
-            error = raised
+            try:
+                error = await dispatcher.close(raised)
+            except BaseException as cancelled:
+                error = cancelled
+        if isinstance(error, StopConsumer):
+            error = None
         await conclude(self._last_steps(error), dispatcher.context)
         if error is not None:
             raise error
@@ -153,13 +160,6 @@ class AsyncConsumer:
         return send
 
     # Dispatch
-
-    def _dispatch_client(self, message: Message) -> Awaitable[None]:
-        try:
-            name = self._client_names[message["type"]]
-        except (KeyError, TypeError):
-            return self._route_client(message)
-        return getattr(self, name)(message)  # type: ignore[no-any-return]
 
     def _dispatch_layer(self, message: Message) -> Awaitable[None]:
         try:

@@ -9,7 +9,15 @@ from enum import Enum
 from sealane.exceptions import ConnectionClosed, IllegalEvent
 from sealane.types import Message
 
-__all__ = ["ConnectionState", "accept_event", "close_event", "denial_events", "frame_event", "next_state"]
+__all__ = [
+    "ConnectionState",
+    "accept_event",
+    "close_event",
+    "denial_events",
+    "frame_event",
+    "is_ready_frame",
+    "next_state",
+]
 
 
 class ConnectionState(Enum):
@@ -70,6 +78,11 @@ def frame_event(text_data: str | None, bytes_data: bytes | None) -> Message:
     if bytes_data is not None:
         return {"type": "websocket.send", "bytes": bytes_data}
     raise ValueError("You must pass one of bytes_data or text_data")
+
+
+def is_ready_frame(message: Message) -> bool:
+    """Tell whether a message of the channel layer is an event that sends a frame, as it is."""
+    return len(message) == 2 and message.get("type") == "websocket.send" and type(message.get("text")) is str
 
 
 def close_event(code: int | bool | None, reason: str | None) -> Message:

@@ -12,11 +12,14 @@ import contextvars
 import gc
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import Any, Protocol
 
 from sealane.consumers.ending import finish
-from sealane.exceptions import HandlerCancelled
+from sealane.consumers.stepping import THROUGH, Rest, go_on
+from sealane.consumers.turn import CLIENT, IDLE, PUSHED, turn_of
+from sealane.exceptions import HandlerCancelled, StopConsumer
+from sealane.layers.inbox import Inbox
 from sealane.types import Message, Receive
 
 __all__ = ["BURST", "Dispatcher", "MessageQueue", "task_context"]
@@ -35,6 +38,7 @@ BURST = 128
 class MessageQueue(Protocol):
     """Where a source that pushes puts its messages: a channel layer's inbox, for one."""
 
+    #: Whether it had to drop what came, so that its owner should end.
     overflowed: bool
 
     def take(self) -> Message | None:
@@ -42,12 +46,6 @@ class MessageQueue(Protocol):
 
     def __len__(self) -> int:
         """How many messages wait."""
-
-
-_HANDLED: Message = {}
-
-# Whose message is in a handler.
-IDLE, CLIENT, PUSHED = range(3)
 
 
 class _Failure:
@@ -75,28 +73,32 @@ class Dispatcher:
 
     __slots__ = (
         "_burst",
-        "_busy",
         "_clean",
-        "_context",
         "_dispatch_client",
-        "_dispatch_pushed",
         "_failed",
-        "_guarded",
+        "_handed",
         "_helper",
         "_is_due",
         "_last",
         "_loop",
-        "_outcome",
         "_overflowed",
         "_owner",
         "_queue",
         "_queued_bytes",
         "_read_ahead",
         "_reading",
-        "_ready",
         "_receive",
-        "_standby",
+        "_shortcut",
+        "_turn",
+        "busy",
+        "context",
+        "dispatch_pushed",
+        "forward",
+        "idle",
         "inbox",
+        "outcome",
+        "ready",
+        "standby",
     )
 
     def __init__(
@@ -108,6 +110,7 @@ class Dispatcher:
         failed: Callable[[Exception, Message], Awaitable[None]],
         read_ahead: Callable[[Message], bool] | None,
         overflowed: Callable[[], Awaitable[None]] | None = None,
+        shortcut: tuple[object, Mapping[str, str]] | None = None,
         housekeeping: tuple[Callable[[], bool], Callable[[], Awaitable[None]]] | None = None,
         burst: int = BURST,
     ) -> None:
@@ -117,42 +120,58 @@ class Dispatcher:
         ``read_ahead(message)`` is told of each message of the client that was read while a handler ran, and says
         whether it is the client's last; without it the client is never read while a handler of its own runs.
         ``overflowed()`` is awaited where the inbox says that it had to drop everything.
+        ``shortcut`` is an object and names of its methods by message type; ``dispatch_client`` is for other types.
         ``housekeeping`` is a pair: what says after each message whether there is any, and what does it then.
         ``burst`` is how many messages are dispatched in a row before the other tasks of the event loop get a turn.
         """
         self._receive = receive
         self._dispatch_client = dispatch_client
-        self._dispatch_pushed = dispatch_pushed
+        self._shortcut = shortcut
         self._failed = failed
         self._overflowed = overflowed
         self._read_ahead = read_ahead
         # bool() is False: there is never any.
         self._is_due, self._clean = housekeeping or (bool, _nothing)
         self._burst = burst
-        #: What the pushing source filled; set it before anything calls :meth:`wake`.
-        self.inbox: MessageQueue | None = None
-        self._ready = False  # the inbox may hold something
         self._queue: deque[Message | _Failure] | None = None  # read from the client ahead of its turn
         self._queued_bytes = 0
-        self._busy = IDLE  # whose message is in a handler
-        self._reading = False  # a task waits in receive()
+        self._reading = False  # a task is with the client: it waits in receive(), or runs a handler that does not wait
         self._last = False  # the client's last message was read
-        self._guarded = False  # _guard() runs in the next turn of the loop
-        self._standby: asyncio.Future[None] | None = None  # where the idle one of the two tasks waits
+        self._handed: Rest | None = None  # what the idle task has to do first when it is woken
         self._helper: asyncio.Task[None] | None = None
-        self._outcome: BaseException | None = None
         self._loop = asyncio.get_running_loop()
+        self._turn = turn_of(self._loop)
         self._owner = asyncio.current_task()
-        self._context: contextvars.Context | None = None
+        if self._owner is None:
+            raise RuntimeError("A dispatcher is made in an asyncio task")
+
+        # What follows is for the turn of the event loop too.
+        #: What the pushing source fills; set it, or call :meth:`own`, before anything calls :meth:`wake`.
+        self.inbox: MessageQueue | None = None
+        #: The inbox or the queue may hold something.
+        self.ready = False
+        #: Whose message is in a handler.
+        self.busy = IDLE
+        self.dispatch_pushed = dispatch_pushed
+        #: Takes a message that is a frame, ready to be sent, while the connection is open and such messages need no
+        #: handler.
+        self.forward: Callable[[Message], Awaitable[None]] | None = None
+        #: Where the idle one of the two tasks waits; None while both are at work, or there is only one.
+        self.standby: asyncio.Future[None] | None = None
+        #: Which one that is.
+        self.idle: asyncio.Task[Any] | None = None
+        #: The context that handlers run in.
+        self.context = task_context(self._owner)
+        self.outcome: BaseException | None = None
 
     def __repr__(self) -> str:
         states = [
             name
             for name, is_set in (
-                ("dispatching", self._busy),
+                ("dispatching", self.busy),
                 ("reading", self._reading),
-                ("idle", self._standby is not None),
-                ("ended", self._outcome is not None),
+                ("idle", self.standby is not None),
+                ("ended", self.outcome is not None),
             )
             if is_set
         ]
@@ -163,100 +182,143 @@ class Dispatcher:
         """How many messages of the client were read and wait for their turn."""
         return sum(not isinstance(waiting, _Failure) for waiting in self._queue or ())
 
-    @property
-    def context(self) -> contextvars.Context:
-        """The context that handlers run in."""
-        if self._context is None:
-            assert self._owner is not None
-            self._context = task_context(self._owner)
-        return self._context
-
     # The two tasks
 
     async def run(self) -> None:
         """Read and dispatch until something ends it. See the class for what it raises and leaves behind."""
-        owner = self._owner
-        if owner is None or owner is not asyncio.current_task():
+        if self._owner is not asyncio.current_task():
             raise RuntimeError("A dispatcher runs in the asyncio task that made it")
+        outcome: BaseException | None = None
         try:
-            await self._work()
+            await self.work()
         except GeneratorExit:
             raise  # the event loop is gone, nothing can be awaited any more
         except BaseException as error:
-            if self._outcome is None or (owner.uncancel() > 0 and isinstance(error, asyncio.CancelledError)):
-                self._outcome = error
+            outcome = await self.close(error)
+        assert outcome is not None
+        # Here, outside of "except": it keeps the cause that it came with.
+        raise outcome
+
+    async def close(self, error: BaseException) -> BaseException:
+        """End what is left after :meth:`work` raised an error. Returns what ended the run, which may be another one.
+
+        A caller that is cancelled meanwhile is told when all has ended.
+        """
+        owner = self._owner
+        assert owner is not None
+        if self.outcome is None or (owner.uncancel() > 0 and isinstance(error, asyncio.CancelledError)):
+            self.outcome = error
         helper = self._helper
         if helper is not None:
             helper.cancel()
             await finish(helper, HANDLER_TIMEOUT, "A cancelled handler")
-        assert self._outcome is not None
-        # Here, outside of "except": it keeps the cause that it came with.
-        raise self._outcome
+        assert self.outcome is not None
+        return self.outcome
 
     async def _help(self) -> None:
         try:
-            await self._work()
+            await self.work()
         except BaseException as error:
-            if self._outcome is not None:  # run() is over and ends this task
+            if self.outcome is not None:  # run() is over and ends this task
                 raise
-            self._outcome = error
+            self.outcome = error
             assert self._owner is not None
             self._owner.cancel()
 
-    async def _work(self) -> None:
+    async def work(self) -> None:
+        """Read and dispatch until something ends it, which is raised; :meth:`close` must follow."""
         receive = self._receive
         dispatch = self._dispatch_client
-        is_due = self._is_due
+        target, names = self._shortcut or (None, None)
+        method, known = dispatch, None
         watched = self._read_ahead is not None
         burst = self._burst
         clients_turn = False
-        while self._outcome is None:
-            if not clients_turn and not self._busy and (self._ready or self._queue):
+        message: Message | None
+        steps: Generator[Any, None, None] | None
+        while self.outcome is None:
+            if not clients_turn and not self.busy and (self.ready or self._queue):
                 await self._drain()
                 if not watched and self._may_read():
                     # A client that is not read ahead would wait for as long as the inbox has something.
                     clients_turn = True
-                    if self._ready:
-                        self._rouse()
+                    if self.ready:
+                        self.rouse()
             elif self._may_read():
                 clients_turn = False
                 # The path of most messages of most connections: this task reads, and dispatches what it read.
+                self._reading = True
                 while True:
-                    self._reading = True
                     try:
                         message = await receive()
                     except BaseException as error:
                         self._receive_failed(error)
                         break
-                    self._reading = False
-                    if self._busy or self._ready or self._queue:
+                    if self.busy or self.ready:
+                        self._reading = False
                         self._keep(message)
                         break
-                    self._busy = CLIENT
-                    if watched and not self._guarded:
-                        self._guarded = True
-                        self._loop.call_soon(self._guard)
+                    rest = None
+                    # What dispatch_client() and start() do, without two calls more.
                     try:
-                        await dispatch(message)
-                        if is_due():
-                            await self._clean()
-                    except BaseException as error:
-                        await self._handler_failed(error, message)
+                        if names is not None:
+                            try:
+                                kind = message["type"]
+                                if kind is not known:
+                                    method, known = getattr(target, names[kind]), kind
+                            except (KeyError, TypeError):
+                                method, known = dispatch, None
+                        steps = method(message).__await__()
+                        waits_for = next(steps, THROUGH)
+                        if waits_for is not THROUGH:
+                            rest = Rest(message, None, steps, waits_for)
+                    except BaseException as raised:
+                        rest = Rest(message, raised)
                     burst -= 1
-                    if not burst:
-                        burst = self._burst
-                        await asyncio.sleep(0)
-                    self._busy = IDLE
-                    if self._reading or self._ready or self._queue or self._outcome is not None:
+                    if rest is not None or not burst:
+                        self.busy = CLIENT
+                        self._reading = False
+                        if rest is not None:
+                            await self._finish(rest)
+                        if not burst:
+                            burst = self._burst
+                            await asyncio.sleep(0)
+                        self.busy = IDLE
                         break
-                    message = _HANDLED  # an idle connection holds nothing of its last message
+                    if self.ready:
+                        self._reading = False
+                        break
+                    # An idle connection holds nothing of its last message.
+                    message = steps = None
+                message = steps = rest = None
             else:
                 clients_turn = False
-                self._standby = standby = self._loop.create_future()
-                try:
-                    await standby
-                finally:
-                    self._standby = None
+                await self._stand_by()
+
+    async def _stand_by(self) -> None:
+        """Wait until there is something to do, and do at once what was handed over."""
+        self.idle = asyncio.current_task()
+        self.standby = self._loop.create_future()
+        try:
+            await self.standby
+        except BaseException as error:
+            self.standby = None
+            if self._handed is None:
+                raise
+            # This task was cancelled, so the handler that it has to go on with is.
+            await self._take_over(error)
+        else:
+            self.standby = None
+            if self._handed is not None:
+                await self._take_over(None)
+
+    async def _take_over(self, error: BaseException | None) -> None:
+        rest, self._handed = self._handed, None
+        assert rest is not None
+        if error is not None and rest.error is not None:
+            raise rest.error
+        await self._finish(rest, error)
+        self.busy = IDLE
 
     def _keep(self, message: Message) -> None:
         """Keep a message of the client until it is its turn."""
@@ -279,29 +341,24 @@ class Dispatcher:
     async def _drain(self) -> None:
         """Dispatch everything that waits, the two sources in turn."""
         runs = 0
-        while self._outcome is None:
+        while self.outcome is None:
             if self._queue:
                 first = self._queue[0]
-                if isinstance(first, _Failure) and (first.behind <= 0 or not self._ready):
+                if isinstance(first, _Failure) and (first.behind <= 0 or not self.ready):
                     raise first.error
-            self._busy = PUSHED
-            if not self._reading and not self._guarded:
-                self._arm()
-            if self._ready:
+            if self.ready:
+                self.busy = PUSHED
                 assert self.inbox is not None
                 pushed = self.inbox.take()
                 if pushed is None:
                     # No race: wake() runs in this thread, and only after something came.
-                    self._ready = False
+                    self.ready = False
                     if self.inbox.overflowed and self._overflowed is not None:
                         await self._overflowed()
                 else:
-                    try:
-                        await self._dispatch_pushed(pushed)
-                        if self._is_due():
-                            await self._clean()
-                    except BaseException as error:
-                        await self._handler_failed(error, pushed)
+                    rest = self.start(self.dispatch_pushed, pushed)
+                    if rest is not None:
+                        await self._finish(rest)
             if self._queue:
                 waiting = self._queue[0]
                 if isinstance(waiting, _Failure):
@@ -309,33 +366,60 @@ class Dispatcher:
                 else:
                     del self._queue[0]
                     self._queued_bytes -= _size(waiting)
-                    self._busy = CLIENT
-                    self._arm()
-                    try:
-                        await self._dispatch_client(waiting)
-                        if self._is_due():
-                            await self._clean()
-                    except BaseException as error:
-                        await self._handler_failed(error, waiting)
-            elif not self._ready:
+                    self.busy = CLIENT
+                    rest = self.start(self._dispatch_client, waiting)
+                    if rest is not None:
+                        await self._finish(rest)
+            elif not self.ready:
                 break
             runs += 1
             if runs % self._burst == 0:
                 await asyncio.sleep(0)
             if self._read_ahead is None:
                 break
-        self._busy = IDLE
+        self.busy = IDLE
+
+    # Handlers
+
+    def start(self, dispatch: Callable[[Message], Awaitable[None]], message: Message) -> Rest | None:
+        """Run a handler up to where it first waits. Returns what is left to do then, None where it is through."""
+        try:
+            steps = dispatch(message).__await__()
+            waits_for = next(steps, THROUGH)
+        except BaseException as error:
+            return Rest(message, error)
+        if waits_for is THROUGH:
+            # And without database work to clean up after: that waits for a thread.
+            return None
+        return Rest(message, None, steps, waits_for)
+
+    async def _finish(self, rest: Rest, thrown: BaseException | None = None) -> None:
+        """Do the rest for a message, while the other task reads; ``thrown`` is raised in the handler first."""
+        message, error, steps, waits_for = rest
+        try:
+            if error is not None:
+                raise error
+            if steps is not None:
+                if self._may_read():
+                    self.rouse()
+                await go_on(steps, waits_for, thrown)
+            if self._is_due():
+                await self._clean()
+        except BaseException as error:
+            await self._handler_failed(error, message)
 
     async def _handler_failed(self, error: BaseException, message: Message) -> None:
         if isinstance(error, asyncio.CancelledError):
             task = asyncio.current_task()
-            if self._outcome is not None or (task is not None and task.cancelling()):
+            if self.outcome is not None or (task is not None and task.cancelling()):
                 raise error
             cancelled = HandlerCancelled()
             cancelled.__cause__ = error
             error = cancelled
         elif not isinstance(error, Exception):
             raise error
+        if not isinstance(error, StopConsumer) and self._may_read():
+            self.rouse()  # on_error() may take its time too
         await self._failed(error, message)
 
     def _pushed(self) -> int:
@@ -345,6 +429,7 @@ class Dispatcher:
         if self._queue is None:
             self._queue = deque()
         self._queue.append(message)
+        self.ready = True
         if not isinstance(message, _Failure):
             self._queued_bytes += _size(message)
 
@@ -352,46 +437,57 @@ class Dispatcher:
         if self._reading or self._last:
             return False
         if self._read_ahead is None:
-            return self._busy != CLIENT and not self._queue
+            return self.busy != CLIENT and not self._queue
         return not self._queue or (len(self._queue) < READ_AHEAD and self._queued_bytes < READ_AHEAD_BYTES)
 
     # Waking the idle task
 
+    def own(self, inbox: Inbox) -> None:
+        """Dispatch what comes into an inbox of a channel layer."""
+        self.inbox = inbox
+        inbox.owner = self
+        inbox.turn = self._turn
+
     def wake(self) -> None:
         """Say that the inbox has something, or overflowed. Called in the thread of the event loop."""
-        self._ready = True
-        if not self._busy:
-            self._rouse()
+        self.ready = True
+        if not self.busy:
+            self.rouse()
+
+    def started(self, rest: Rest | None) -> None:
+        """Note what came of a message that was started for the idle task: ``rest`` is left for it to do."""
+        assert isinstance(self.inbox, Inbox)
+        if rest is not None:
+            self._handed = rest
+            if self.inbox.head is not None:
+                self.ready = True
+            self.rouse()
+        else:
+            self.busy = IDLE
+            if self.inbox.overflowed:
+                self.ready = True
+            if self.ready:
+                self.rouse()
+            elif self.inbox.head is not None:
+                self._turn.add(self.inbox)
 
     def stop(self, error: BaseException) -> bool:
         """End the run with an exception, after what was read before and after the handler that runs now.
 
         Returns False where the run had ended before, so that nobody will see the exception.
         """
-        if self._outcome is not None:
+        if self.outcome is not None:
             return False
         self._put_aside(_Failure(error, self._pushed()))
-        if not self._busy:
-            self._rouse()
+        self.wake()
         return True
 
-    def _arm(self) -> None:
-        if not self._guarded and self._may_read():
-            self._guarded = True
-            self._loop.call_soon(self._guard)
-
-    def _guard(self) -> None:
-        """Find a reader where the handler took longer than a turn of the loop."""
-        self._guarded = False
-        if self._busy and self._may_read():
-            self._rouse()
-
-    def _rouse(self) -> None:
-        standby = self._standby
+    def rouse(self) -> None:
+        standby = self.standby
         if standby is not None:
             if not standby.done():
                 standby.set_result(None)
-        elif self._helper is None and self._outcome is None:
+        elif self._helper is None and self.outcome is None:
             # Not loop.create_task(): an eager task factory would run it here, inside somebody else's step.
             self._helper = asyncio.Task(self._help(), loop=self._loop, name="sealane-dispatch", context=self.context)
 

@@ -24,7 +24,7 @@ _SERVER_EVENTS = frozenset(
     }
 )
 
-#: The last event of a client. The table does not remember it, so that it takes the path on which the end is seen to.
+#: The last event of a client. ``names`` lacks it, so that it takes the path on which the end is seen to.
 ENDINGS = frozenset({"websocket_disconnect", "http_disconnect"})
 
 # The one event of the server protocol that a channel layer may send: a frame that is ready to go out.
@@ -58,7 +58,7 @@ class HandlerTable:
     handler are not remembered: what strangers send must not fill the memory.
     """
 
-    __slots__ = ("_consumer", "_coroutines", "_source", "names")
+    __slots__ = ("_consumer", "_coroutines", "_endings", "_source", "names")
 
     def __init__(self, consumer: type, source: Source, *, coroutines: bool) -> None:
         self._consumer = consumer
@@ -66,21 +66,21 @@ class HandlerTable:
         self._coroutines = coroutines
         #: Message type -> method name, for the types met so far.
         self.names: dict[str, str] = {}
+        self._endings: dict[str, str] = {}
 
     def resolve(self, message: Message) -> str:
         """Return the method name for a message, or raise the named error that says why there is none."""
         kind = message.get("type") if isinstance(message, dict) else None
         if not isinstance(kind, str):
             raise MessageWithoutType(self._consumer.__name__, self._source, list(message))
-        known = self.names.get(kind)
+        known = self.names.get(kind) or self._endings.get(kind)
         if known is not None:
             return known
         name = kind.replace(".", "_")
         problem = self._problem(name)
         if problem is not None:
             raise UnhandledMessage(self._consumer.__name__, self._source, kind, problem)
-        if name not in ENDINGS:
-            self.names[kind] = name
+        (self._endings if name in ENDINGS else self.names)[kind] = name
         return name
 
     def _problem(self, name: str) -> str | None:
@@ -96,6 +96,8 @@ class HandlerTable:
         allowed = _SERVER_EVENTS if self._source == "client" else _FORWARDED
         if name not in allowed and self._belongs_to_framework(name):
             return f"{name}() is a method of the framework, not a handler"
+        if name in _SERVER_EVENTS and _is_ours(getattr(method, "__module__", None)):
+            return None  # it may be a plain function that returns a coroutine, to spare one around it
         is_coroutine = inspect.iscoroutinefunction(method) or inspect.iscoroutinefunction(inspect.unwrap(method))
         if is_coroutine is not self._coroutines:
             return f"{name}() must be {'a coroutine function (async def)' if self._coroutines else 'a plain function'}"
@@ -111,4 +113,8 @@ class HandlerTable:
 
 
 def _is_framework(base: type) -> bool:
-    return base is object or base.__module__ == _FRAMEWORK or base.__module__.startswith(f"{_FRAMEWORK}.")
+    return base is object or _is_ours(base.__module__)
+
+
+def _is_ours(module: object) -> bool:
+    return isinstance(module, str) and (module == _FRAMEWORK or module.startswith(f"{_FRAMEWORK}."))

@@ -1,9 +1,9 @@
 """WebSocket consumers: one core decides, an async and a sync face call the user's methods."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from sealane.consumers.base import AsyncConsumer
 from sealane.consumers.connection import (
@@ -12,6 +12,7 @@ from sealane.consumers.connection import (
     close_event,
     denial_events,
     frame_event,
+    is_ready_frame,
     next_state,
 )
 from sealane.consumers.ending import Step
@@ -41,6 +42,7 @@ OVERLOADED = 1013
 
 CONNECTING = ConnectionState.CONNECTING
 OPEN = ConnectionState.OPEN
+REFUSING = ConnectionState.REFUSING
 CLOSED = ConnectionState.CLOSED
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -52,10 +54,19 @@ class WebsocketCore(AsyncConsumer):
     _state = CONNECTING
     _close_code: int | None = None
     disconnect: Callable[[int], Any]
+    websocket_send: Callable[..., Any]
     websocket_disconnect: Callable[..., Any]
 
     _closed_here = False
     _disconnected = False
+    #: Whether a frame that comes ready from the channel layer may go to the server without a handler.
+    _forwards: ClassVar[bool] = False
+
+    @classmethod
+    def _prepare(cls) -> None:
+        super()._prepare()
+        handler = getattr(cls, "websocket_send", None)
+        cls._forwards = not cls._overrides_dispatch and getattr(handler, "__module__", None) == __name__
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if self.groups is None:
@@ -74,21 +85,28 @@ class WebsocketCore(AsyncConsumer):
         following = next_state(self._state, event, self._close_code)
         if following is None:
             return False
-        if following is not OPEN:
+        if following is REFUSING:
             self._state = following
-        if following is CLOSED:
+        elif following is CLOSED:
+            self._closed()
             self._closed_here = True
             if event["type"] == "websocket.close":
                 self._close_code = event.get("code", NORMAL)
         return True
 
+    def _closed(self) -> None:
+        self._state = CLOSED
+        self._dispatcher.forward = None
+
     def _sent(self, event: Message) -> None:
         if event["type"] == "websocket.accept" and self._state is CONNECTING:
             self._state = OPEN
+            if self._forwards:
+                self._dispatcher.forward = self._asgi_send if self._sync else self.base_send
 
     def _lost(self, event: Message, error: OSError) -> ConnectionClosed:
         """The server says that the client is gone. Returns what to raise."""
-        self._state = CLOSED
+        self._closed()
         return ConnectionClosed(event["type"], self._close_code)
 
     def _is_received(self, message: Message) -> bool:
@@ -122,7 +140,7 @@ class WebsocketCore(AsyncConsumer):
         return True
 
     def _left(self, message: Message) -> None:
-        self._state = CLOSED
+        self._closed()
         self._close_code = message.get("code", NO_STATUS)
 
     def _tolerates(self, error: Exception) -> bool:
@@ -148,6 +166,9 @@ class WebsocketCore(AsyncConsumer):
         raise UnhandledMessage(type(self).__name__, "layer", message["type"], "it has neither text nor bytes to send")
 
     async def _failed(self, error: Exception, message: Message | None) -> None:
+        if isinstance(error, OSError) and self._dispatcher.forward is not None and message and is_ready_frame(message):
+            # The server's own send() was the handler.
+            error = self._lost(message, error)
         await super()._failed(error, message)
         if self._state is CONNECTING and message is not None and message.get("type") == "websocket.connect":
             # on_error() let it pass, but nobody would ever answer the handshake.
@@ -197,11 +218,11 @@ class WebsocketCore(AsyncConsumer):
             await self._transmit(event)
         except Exception as error:
             # Nobody is there to be told. Servers say so in different ways.
-            self._state = CLOSED
+            self._closed()
             logger.debug("%s: the close frame was not sent: %s", self._name(), error)
 
     async def _call_disconnect(self) -> None:
-        self._state = CLOSED
+        self._closed()
         code = self._close_code if self._close_code is not None else ABNORMAL
         await self._run_disconnect(code)
 
@@ -243,14 +264,15 @@ class AsyncWebsocketConsumer(WebsocketCore):
         for event in self._refusal(status, body, headers):
             await self._emit(event)
 
-    async def websocket_receive(self, message: Message) -> None:
+    def websocket_receive(self, message: Message) -> Coroutine[Any, Any, None]:
         """Hand a frame to ``receive()``."""
-        if self._is_received(message):
-            text = message.get("text")
-            if text is not None:
-                await self.receive(text_data=text)
-            else:
-                await self.receive(bytes_data=message["bytes"])
+        text = message.get("text")
+        # The common case of _is_received().
+        if text is not None and text.isascii() and not self._closed_here:
+            return self.receive(text_data=text)
+        if not self._is_received(message):
+            return _nothing()
+        return self.receive(text_data=text) if text is not None else self.receive(bytes_data=message["bytes"])
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Handle a frame: a text frame as ``text_data``, a binary one as ``bytes_data``."""
@@ -259,7 +281,11 @@ class AsyncWebsocketConsumer(WebsocketCore):
         self, text_data: str | None = None, bytes_data: bytes | None = None, close: bool | int = False
     ) -> None:
         """Send a frame, and then ``close`` with a code, or with 1000 where it is True."""
-        event = frame_event(text_data, bytes_data)
+        event: Message
+        if text_data is not None:
+            event = {"type": "websocket.send", "text": text_data}
+        else:
+            event = frame_event(text_data, bytes_data)
         if self._state is OPEN:
             try:
                 await self.base_send(event)
@@ -394,3 +420,7 @@ class WebsocketConsumer(WebsocketCore, SyncConsumer):
 
     async def _run_disconnect(self, code: int) -> None:
         await self._in_thread(self.disconnect, code)
+
+
+async def _nothing() -> None:
+    pass

@@ -115,6 +115,20 @@ class Exchange:
             self._catch_up()
         return parcel
 
+    def take_each(self, inboxes: Sequence[Inbox]) -> Sequence[Parcel | None]:
+        """Take the oldest parcel of each inbox, as :meth:`take` does."""
+        with self._lock:
+            if self._inside:
+                return [None] * len(inboxes)
+            self._inside = True
+            try:
+                parcels = self.board.take_each(inboxes)
+            finally:
+                self._inside = False
+        if self._deferred:
+            self._catch_up()
+        return parcels
+
     def receive(self, channel: str, wait: Callable[[], Receiver]) -> Parcel | Receiver:
         """Take the oldest parcel of a channel, or enter the receiver that ``wait()`` makes at the end of its queue."""
         with self._lock:

@@ -3,10 +3,11 @@
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sealane.layers.parcel import Parcel
 from sealane.layers.receiver import Receiver
+from sealane.layers.turn import Turn
 from sealane.types import Message
 
 if TYPE_CHECKING:
@@ -36,10 +37,12 @@ class Inbox:
         "loop",
         "name",
         "overflowed",
+        "owner",
         "receivers",
         "rest",
         "scheduled",
         "special",
+        "turn",
         "wake",
         "warned",
     )
@@ -62,6 +65,10 @@ class Inbox:
         self.rest: deque[Parcel] | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.wake: Callable[[], None] | None = None
+        #: Where its owner wants it to be put, rather than to be called by ``wake``.
+        self.turn: Turn | None = None
+        #: Whoever the turn is to give the messages to.
+        self.owner: Any = None
         self.groups: tuple[Group, ...] | set[Group] = ()
         self.receivers: OrderedDict[Receiver, None] | None = None
         #: Whether a parcel cannot simply be put in: somebody waits for it, or it must be dropped.

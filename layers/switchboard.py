@@ -15,6 +15,7 @@ from sealane.layers.inbox import Group, Inbox
 from sealane.layers.notices import FullWarning, Notice, OverflowPolicy
 from sealane.layers.parcel import Parcel
 from sealane.layers.receiver import Receiver
+from sealane.layers.turn import Turn
 
 __all__ = ["Switchboard"]
 
@@ -75,8 +76,10 @@ class Switchboard:
             inbox.head = parcel
             if not inbox.scheduled:
                 self._schedule(inbox, now)
-            return None if inbox.wake is None else (inbox,)
-        notices: list[Notice] = []
+            notices: list[Notice] = []
+            self._announce(inbox, notices)
+            return notices
+        notices = []
         if not self._put(inbox, parcel, now, notices):
             # The policy "close" needs somebody to close; without an owner the sender is told.
             if self.overflow == "drop_newest" or (self.overflow == "close" and inbox.loop is None):
@@ -105,7 +108,13 @@ class Switchboard:
         for inbox in members.values():
             if inbox.head is None and not inbox.special:
                 inbox.head = parcel
-                if inbox.wake is not None:
+                turn = inbox.turn
+                if turn is not None:
+                    turn.due.append(inbox)
+                    if not turn.scheduled:
+                        turn.scheduled = True
+                        notices.append(turn)
+                elif inbox.wake is not None:
                     notices.append(inbox)
                 if not inbox.scheduled:
                     inbox.scheduled = True
@@ -137,13 +146,24 @@ class Switchboard:
             else:
                 if self.overflow == "close" and inbox.loop is not None:
                     inbox.overflowed = inbox.special = True
-                    notices.append(inbox)
+                    self._announce(inbox, notices)
                 return False
-        if inbox.head is None and inbox.wake is not None:
-            notices.append(inbox)
+        if inbox.head is None:
+            self._announce(inbox, notices)
         inbox.put(parcel)
         self._schedule(inbox, now)
         return fits
+
+    def _announce(self, inbox: Inbox, notices: list[Notice]) -> None:
+        """See to it that the owner of an inbox, where it has one, is told that there is something in it."""
+        turn = inbox.turn
+        if turn is not None:
+            turn.due.append(inbox)
+            if not turn.scheduled:
+                turn.scheduled = True
+                notices.append(turn)
+        elif inbox.wake is not None:
+            notices.append(inbox)
 
     def _hand_over(self, inbox: Inbox, parcel: Parcel, notices: list[Notice]) -> bool:
         """Give a parcel to whoever has waited longest; return False where nobody waits."""
@@ -169,6 +189,22 @@ class Switchboard:
                 return parcel
             self.counters.dropped_expired += 1
         return None
+
+    def take_each(self, inboxes: Sequence[Inbox]) -> list[Parcel | None]:
+        """Take the oldest parcel that has not expired from each inbox."""
+        now = self.clock()
+        taken: list[Parcel | None] = []
+        delivered = 0
+        for inbox in inboxes:
+            parcel = inbox.head
+            if parcel is not None and inbox.rest is None and parcel.expires > now:  # the common case of take()
+                inbox.head = None
+                delivered += 1
+            else:
+                parcel = self.take(inbox)
+            taken.append(parcel)
+        self.counters.delivered += delivered
+        return taken
 
     def receive(self, channel: str, wait: Callable[[], Receiver]) -> Parcel | Receiver:
         """Take the oldest parcel, or enter the receiver that ``wait()`` makes at the end of the channel's queue."""
@@ -213,8 +249,8 @@ class Switchboard:
                 return None
             inbox = self._open(channel)
         if inbox.receivers is None or not self._hand_over(inbox, parcel, notices):
-            if inbox.head is None and inbox.wake is not None:
-                notices.append(inbox)
+            if inbox.head is None:
+                self._announce(inbox, notices)
             inbox.put_back(parcel)
             self._schedule(inbox, self.clock())
         return notices
@@ -292,7 +328,7 @@ class Switchboard:
             self._leave(inbox, group)
         self._due.pop(inbox, None)
         inbox.closed = inbox.special = True
-        inbox.wake = inbox.loop = None
+        inbox.wake = inbox.loop = inbox.turn = inbox.owner = None
         receivers = list(inbox.receivers or ())
         inbox.receivers = None
         for receiver in receivers:
@@ -306,6 +342,9 @@ class Switchboard:
         for notice in notices:
             if isinstance(notice, Receiver):
                 told.extend(self.abandon(notice) or ())
+            elif isinstance(notice, Turn):
+                due, notice.due, notice.scheduled = notice.due, [], False
+                told.extend(self.bury_all(due))
             elif isinstance(notice, Inbox) and not notice.closed:
                 told.extend(self._close(notice.name, now) or ())
         return told

@@ -451,6 +451,7 @@ def test_housekeeping_runs_after_a_message_that_needs_it(run: Run) -> None:
     async def script(client: Client) -> None:
         async def dirty(message: Message) -> None:
             due.append(True)
+            await asyncio.sleep(0)  # database work is done by a thread, which is waited for
 
         client.handlers["dirty"] = dirty
         client.arrive("clean", "dirty", "clean")

@@ -1,0 +1,57 @@
+"""Running a coroutine up to where it first waits, and from there on in a task.
+
+Most handlers never wait: what they send fits into the server's buffer. To know that, and to run such a one without a
+task of its own, its first step is taken by hand: ``next(handler.__await__(), THROUGH)``.
+"""
+
+import types
+from collections.abc import Generator
+from typing import Any, Final, NamedTuple
+
+from sealane.types import Message
+
+__all__ = ["THROUGH", "Rest", "go_on"]
+
+#: What the first step gives where the coroutine ended with it.
+THROUGH: Final = object()
+
+
+class Rest(NamedTuple):
+    """What is left to do for a message after the first step of its handler."""
+
+    message: Message
+    #: What the handler raised.
+    error: BaseException | None = None
+    #: The handler's further steps, where it waits for something.
+    steps: Generator[Any, None, None] | None = None
+    #: What the first one gave: a future, or None for the next turn of the event loop.
+    waits_for: Any = None
+
+
+@types.coroutine
+def go_on(
+    steps: Generator[Any, None, None], waits_for: Any, error: BaseException | None = None
+) -> Generator[Any, None, None]:
+    """Run a coroutine to its end in the task that awaits this, after its first step was taken by hand.
+
+    ``steps`` is what its ``__await__()`` returned, and ``waits_for`` is what the first step gave. An ``error`` is
+    raised in the coroutine, where it waits.
+    """
+    while True:
+        if error is not None:
+            try:
+                waits_for = steps.throw(error)
+            except StopIteration:
+                return
+            finally:
+                error = None  # by its traceback it refers to this frame
+        try:
+            yield waits_for
+        except GeneratorExit:
+            steps.close()
+            raise
+        except BaseException as thrown:
+            error = thrown
+        else:
+            yield from steps
+            return
