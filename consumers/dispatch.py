@@ -2,9 +2,10 @@
 
 Two tasks at most serve a connection, however many messages it carries. One of them, the *reader*, waits for the
 client. A message that arrives while nothing runs is dispatched by the reader itself, so that it crosses no task. While
-a handler runs longer than a turn of the event loop, the other task takes over the reading: a client that leaves is
-noticed, and a bounded number of messages waits in order. What a channel layer pushes is dispatched by whichever of
-the two is free. Both share one context, so context variables set in one handler are seen by the next.
+a handler waits for something, the other task takes over the reading: a client that leaves is noticed, and a bounded
+number of messages waits in order. What a channel layer pushes to an idle connection is started by the turn of the
+event loop, for all connections at once, and by whichever of the two tasks is free where the connection was busy. Both
+share one context, so context variables set in one handler are seen by the next.
 """
 
 import asyncio

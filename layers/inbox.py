@@ -23,7 +23,8 @@ class Inbox:
     """The messages that wait for one channel.
 
     ``attach()`` gives it to the channel's one owner, who calls ``take()`` until that returns None, and again after
-    each ``wake``. Like every collection it is false while it is empty: compare with None.
+    each ``wake``. An owner of many may set ``turn`` and ``owner``: see :class:`~sealane.layers.turn.Turn`.
+    Like every collection it is false while it is empty: compare with None.
     """
 
     # One per open channel, so an idle one must stay small: the deques come with the second message that waits.
