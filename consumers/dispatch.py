@@ -349,12 +349,12 @@ class Dispatcher:
                     raise first.error
             if self.ready:
                 self.busy = PUSHED
-                assert self.inbox is not None
-                pushed = self.inbox.take()
+                inbox = self.inbox
+                pushed = None if inbox is None else inbox.take()
                 if pushed is None:
                     # No race: wake() runs in this thread, and only after something came.
                     self.ready = False
-                    if self.inbox.overflowed and self._overflowed is not None:
+                    if inbox is not None and inbox.overflowed and self._overflowed is not None:
                         await self._overflowed()
                 else:
                     rest = self.start(self.dispatch_pushed, pushed)

@@ -440,6 +440,19 @@ def test_stop_ends_a_run_that_waits(run: Run) -> None:
     run(main())
 
 
+def test_a_client_is_read_ahead_where_nothing_pushes(run: Run) -> None:
+    async def script(client: Client) -> None:
+        client.dispatcher.inbox = None
+        opened = gate(client, "slow")
+        client.arrive("slow", "b", "c")
+        await until(lambda: client.noticed == ["b", "c"])
+        opened.set()
+        await until(lambda: "c ends" in client.log)
+
+    client = connected(run, script)
+    assert [entry for entry in client.log if entry.endswith("ends")] == ["slow ends", "b ends", "c ends"]
+
+
 def test_housekeeping_runs_after_a_message_that_needs_it(run: Run) -> None:
     due: list[bool] = []
     done: list[str] = []
