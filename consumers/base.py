@@ -90,7 +90,9 @@ class AsyncConsumer:
         cls._layer_handlers = HandlerTable(cls, "layer", coroutines=not cls._sync)
         cls._client_names = cls._client_handlers.names
         cls._layer_names = cls._layer_handlers.names
-        cls._overrides_dispatch = getattr(cls.dispatch, "__module__", "").partition(".")[0] != "sealane"
+        # Who defines it, not where it says it is from: a decorator copies that.
+        definer = next(base for base in cls.__mro__ if "dispatch" in vars(base))
+        cls._overrides_dispatch = definer.__module__.partition(".")[0] != "sealane"
 
     @classmethod
     def as_asgi(cls, **initkwargs: Any) -> ConsumerApplication:
@@ -177,9 +179,10 @@ class AsyncConsumer:
         return self._handle(self._layer_handlers.resolve(message), message)
 
     def _handle(self, name: str, message: Message) -> Awaitable[None]:
-        if self._overrides_dispatch:
-            return self.dispatch(message)
-        return getattr(self, name)(message)  # type: ignore[no-any-return]
+        return self._call("dispatch" if self._overrides_dispatch else name, message)
+
+    async def _call(self, name: str, message: Message) -> None:
+        await getattr(self, name)(message)
 
     async def _handle_last(self, message: Message) -> None:
         """Handle the client's last event. Whatever its handler does, the consumer ends."""

@@ -58,30 +58,35 @@ class HandlerTable:
     handler are not remembered: what strangers send must not fill the memory.
     """
 
-    __slots__ = ("_consumer", "_coroutines", "_endings", "_source", "names")
+    __slots__ = ("_consumer", "_coroutines", "_others", "_source", "names")
 
     def __init__(self, consumer: type, source: Source, *, coroutines: bool) -> None:
         self._consumer = consumer
         self._source = source
         self._coroutines = coroutines
-        #: Message type -> method name, for the types met so far.
+        #: Message type -> method name, for the types met so far whose handlers may be called without more ado: they are
+        #: coroutine functions, so that the call alone runs none of their code, or of a consumer that is synchronous.
         self.names: dict[str, str] = {}
-        self._endings: dict[str, str] = {}
+        self._others: dict[str, str] = {}
 
     def resolve(self, message: Message) -> str:
         """Return the method name for a message, or raise the named error that says why there is none."""
         kind = message.get("type") if isinstance(message, dict) else None
         if not isinstance(kind, str):
             raise MessageWithoutType(self._consumer.__name__, self._source, list(message))
-        known = self.names.get(kind) or self._endings.get(kind)
+        known = self.names.get(kind) or self._others.get(kind)
         if known is not None:
             return known
         name = kind.replace(".", "_")
         problem = self._problem(name)
         if problem is not None:
             raise UnhandledMessage(self._consumer.__name__, self._source, kind, problem)
-        (self._endings if name in ENDINGS else self.names)[kind] = name
+        is_direct = name not in ENDINGS and self._is_direct(getattr(self._consumer, name))
+        (self.names if is_direct else self._others)[kind] = name
         return name
+
+    def _is_direct(self, method: Any) -> bool:
+        return not self._coroutines or inspect.iscoroutinefunction(method) or _is_ours(method.__module__)
 
     def _problem(self, name: str) -> str | None:
         if name.startswith("_"):

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from sealane.types import Message
 
-__all__ = ["THROUGH", "Rest", "go_on"]
+__all__ = ["THROUGH", "Rest", "go_on", "hold"]
 
 #: What the first step gives where the coroutine ended with it.
 THROUGH: Final = object()
@@ -26,6 +26,15 @@ class Rest(NamedTuple):
     steps: Generator[Any, None, None] | None = None
     #: What the first one gave: a future, or None for the next turn of the event loop.
     waits_for: Any = None
+
+
+def hold(waits_for: Any) -> None:
+    """Take from a future the mark that a task is about to wait for it, until :func:`go_on` waits for it.
+
+    Whoever awaits the same future meanwhile sets the mark, and its task takes it away.
+    """
+    if getattr(waits_for, "_asyncio_future_blocking", None):
+        waits_for._asyncio_future_blocking = False
 
 
 @types.coroutine
@@ -45,6 +54,8 @@ def go_on(
                 return
             finally:
                 error = None  # by its traceback it refers to this frame
+        if getattr(waits_for, "_asyncio_future_blocking", None) is False:
+            waits_for._asyncio_future_blocking = True  # hold() took it
         try:
             yield waits_for
         except GeneratorExit:

@@ -11,7 +11,7 @@ from itertools import groupby
 from operator import attrgetter
 
 from sealane.consumers.connection import is_ready_frame
-from sealane.consumers.stepping import THROUGH, Rest
+from sealane.consumers.stepping import THROUGH, Rest, hold
 from sealane.layers.inbox import Inbox
 from sealane.layers.parcel import Parcel
 from sealane.layers.turn import Turn
@@ -43,7 +43,7 @@ class DispatchTurn(Turn):
             self.notify()
         # The loops that follow are what a broadcast costs. All messages are taken before the first handler starts:
         # the processor's caches serve many small steps of one kind better than turns of all kinds.
-        idle = []
+        idle, owners = [], []
         for inbox in batch:
             dispatcher = inbox.owner
             if dispatcher is None:
@@ -53,14 +53,12 @@ class DispatchTurn(Turn):
             else:
                 dispatcher.busy = PUSHED
                 idle.append(inbox)
+                owners.append(dispatcher)
         loop = self.loop
         shared: Parcel | None = None
         is_frame = False
-        for inbox, parcel in zip(idle, _take_each(idle), strict=True):
-            dispatcher = inbox.owner
-            if dispatcher is None:
-                continue
-            if parcel is None or dispatcher.outcome is not None:
+        for inbox, dispatcher, parcel in zip(idle, owners, _take_each(idle), strict=True):
+            if parcel is None or dispatcher.outcome is not None or inbox.owner is None:
                 dispatcher.started(None)
                 continue
             # The handler runs as if in this task, which goes on with it where it waits.
@@ -82,6 +80,7 @@ class DispatchTurn(Turn):
                 dispatcher.started(Rest(message, error))
             else:
                 if waits_for is not THROUGH:
+                    hold(waits_for)
                     dispatcher.started(Rest(message, None, steps, waits_for))
                 elif dispatcher.ready or inbox.head is not None:
                     dispatcher.started(None)

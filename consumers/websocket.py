@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 from sealane.consumers.base import AsyncConsumer
 from sealane.consumers.connection import (
@@ -59,14 +59,8 @@ class WebsocketCore(AsyncConsumer):
 
     _closed_here = False
     _disconnected = False
-    #: Whether a frame that comes ready from the channel layer may go to the server without a handler.
-    _forwards: ClassVar[bool] = False
-
-    @classmethod
-    def _prepare(cls) -> None:
-        super()._prepare()
-        handler = getattr(cls, "websocket_send", None)
-        cls._forwards = not cls._overrides_dispatch and getattr(handler, "__module__", None) == __name__
+    #: Whether a frame that comes ready from the channel layer goes to the server without a handler.
+    _forwards = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if self.groups is None:
@@ -101,7 +95,8 @@ class WebsocketCore(AsyncConsumer):
     def _sent(self, event: Message) -> None:
         if event["type"] == "websocket.accept" and self._state is CONNECTING:
             self._state = OPEN
-            if self._forwards:
+            if not self._overrides_dispatch and getattr(self.websocket_send, "__func__", None) in _FORWARDERS:
+                self._forwards = True
                 self._dispatcher.forward = self._asgi_send if self._sync else self.base_send
 
     def _lost(self, event: Message, error: OSError) -> ConnectionClosed:
@@ -166,7 +161,7 @@ class WebsocketCore(AsyncConsumer):
         raise UnhandledMessage(type(self).__name__, "layer", message["type"], "it has neither text nor bytes to send")
 
     async def _failed(self, error: Exception, message: Message | None) -> None:
-        if isinstance(error, OSError) and self._dispatcher.forward is not None and message and is_ready_frame(message):
+        if isinstance(error, OSError) and self._forwards and message and is_ready_frame(message):
             # The server's own send() was the handler.
             error = self._lost(message, error)
         await super()._failed(error, message)
@@ -424,3 +419,8 @@ class WebsocketConsumer(WebsocketCore, SyncConsumer):
 
 async def _nothing() -> None:
     pass
+
+
+# The handlers that only hand a frame on. A consumer that has another one, from its class or put there until it accepts
+# the connection, gets each frame itself.
+_FORWARDERS = (AsyncWebsocketConsumer.websocket_send, WebsocketConsumer.websocket_send)
