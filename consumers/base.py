@@ -66,7 +66,8 @@ class AsyncConsumer:
     #: The consumer's layer; None where CHANNEL_LAYERS lacks its alias. "| Any" spares typed handlers an assertion.
     channel_layer: BaseChannelLayer | Any
     channel_name: str
-    #: The server's ``send``; in a synchronous consumer a function that waits for it.
+    #: The server's ``send``; in a synchronous consumer a function that waits for it. For frames that come ready from
+    #: the channel layer, what stands here when the connection is accepted counts.
     base_send: Callable[[Message], Any]
 
     _asgi_send: Send

@@ -9,21 +9,19 @@ share one context, so context variables set in one handler are seen by the next.
 """
 
 import asyncio
-import contextvars
-import gc
-import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from sealane.consumers.ending import finish
-from sealane.consumers.stepping import THROUGH, Rest, go_on
+from sealane.consumers.message_queue import MessageQueue
+from sealane.consumers.stepping import THROUGH, Rest, go_on, task_context
 from sealane.consumers.turn import CLIENT, IDLE, PUSHED, turn_of
 from sealane.exceptions import HandlerCancelled, StopConsumer
 from sealane.layers.inbox import Inbox
 from sealane.types import Message, Receive
 
-__all__ = ["BURST", "Dispatcher", "MessageQueue", "task_context"]
+__all__ = ["BURST", "Dispatcher"]
 
 #: What is read ahead of a client while a handler runs, in messages and in bytes. Beyond either, the client waits.
 READ_AHEAD = 32
@@ -34,19 +32,6 @@ HANDLER_TIMEOUT = 5.0
 
 #: Messages dispatched in a row before the other tasks of the event loop get a turn.
 BURST = 128
-
-
-class MessageQueue(Protocol):
-    """Where a source that pushes puts its messages: a channel layer's inbox, for one."""
-
-    #: Whether it had to drop what came, so that its owner should end.
-    overflowed: bool
-
-    def take(self) -> Message | None:
-        """Return the next message, or None where there is none now. It raises nothing."""
-
-    def __len__(self) -> int:
-        """How many messages wait."""
 
 
 class _Failure:
@@ -493,6 +478,7 @@ class Dispatcher:
         return True
 
     def rouse(self) -> None:
+        """Wake the idle task, or start it where there is none yet."""
         standby = self.standby
         if standby is not None:
             if not standby.done():
@@ -500,17 +486,6 @@ class Dispatcher:
         elif self._helper is None and self.outcome is None:
             # Not loop.create_task(): an eager task factory would run it here, inside somebody else's step.
             self._helper = asyncio.Task(self._help(), loop=self._loop, name="sealane-dispatch", context=self.context)
-
-
-def task_context(task: asyncio.Task[Any]) -> contextvars.Context:
-    """Return the context that a task runs in, itself and not a copy."""
-    if sys.version_info >= (3, 12):
-        return task.get_context()
-    # Python 3.11 has no call for it, but the task refers to it.
-    for referent in gc.get_referents(task):
-        if isinstance(referent, contextvars.Context):
-            return referent
-    return contextvars.copy_context()
 
 
 async def _nothing() -> None:

@@ -4,13 +4,17 @@ Most handlers never wait: what they send fits into the server's buffer. To know 
 task of its own, its first step is taken by hand: ``next(handler.__await__(), THROUGH)``.
 """
 
+import asyncio
+import contextvars
+import gc
+import sys
 import types
 from collections.abc import Generator
 from typing import Any, Final, NamedTuple
 
 from sealane.types import Message
 
-__all__ = ["THROUGH", "Rest", "go_on", "hold"]
+__all__ = ["THROUGH", "Rest", "go_on", "hold", "task_context"]
 
 #: What the first step gives where the coroutine ended with it.
 THROUGH: Final = object()
@@ -66,3 +70,14 @@ def go_on(
         else:
             yield from steps
             return
+
+
+def task_context(task: asyncio.Task[Any]) -> contextvars.Context:
+    """Return the context that a task runs in, itself and not a copy."""
+    if sys.version_info >= (3, 12):
+        return task.get_context()
+    # Python 3.11 has no call for it, but the task refers to it.
+    for referent in gc.get_referents(task):
+        if isinstance(referent, contextvars.Context):
+            return referent
+    return contextvars.copy_context()

@@ -103,20 +103,10 @@ class Exchange:
 
     def take(self, inbox: Inbox) -> Parcel | None:
         """Take the oldest parcel of an inbox that has not expired."""
-        with self._lock:
-            if self._inside:
-                return None
-            self._inside = True
-            try:
-                parcel = self.board.take(inbox)
-            finally:
-                self._inside = False
-        if self._deferred:
-            self._catch_up()
-        return parcel
+        return self.take_each((inbox,))[0]
 
     def take_each(self, inboxes: Sequence[Inbox]) -> Sequence[Parcel | None]:
-        """Take the oldest parcel of each inbox, as :meth:`take` does."""
+        """Take the oldest parcel of each inbox that has not expired there, None where there is none."""
         with self._lock:
             if self._inside:
                 return [None] * len(inboxes)

@@ -249,7 +249,7 @@ def test_a_handler_that_cancels_its_own_task_ends_its_connection(run: Run) -> No
     async def main() -> None:
         room = await opened(2)
 
-        async def suicide(member: Member, message: Message) -> None:
+        async def cancel_itself(member: Member, message: Message) -> None:
             if member is room.members[0]:
                 task = asyncio.current_task()
                 assert task is not None
@@ -259,7 +259,7 @@ def test_a_handler_that_cancels_its_own_task_ends_its_connection(run: Run) -> No
                 finally:
                     member.log.append("cancelled")
 
-        room.handlers["cancel"] = suicide
+        room.handlers["cancel"] = cancel_itself
         await room.broadcast("cancel")
         assert isinstance((await asyncio.gather(room.members[0].task, return_exceptions=True))[0], BaseException)
         assert room.members[0].log == ["hello", "cancel", "cancelled"]
@@ -296,7 +296,7 @@ def test_messages_keep_their_order_whether_handlers_wait_or_not(run: Run) -> Non
 
         async def sometimes(member: Member, message: Message) -> None:
             member.log.append(message["n"])
-            for _ in range((message["n"] * 7 + hash(member.name)) % 4):
+            for _ in range((message["n"] * 7 + room.members.index(member)) % 4):
                 await asyncio.sleep(0)
             member.log.append(-message["n"])
 
