@@ -75,7 +75,6 @@ class Dispatcher:
         "_reading",
         "_receive",
         "_shortcut",
-        "_turn",
         "busy",
         "context",
         "dispatch_pushed",
@@ -126,7 +125,6 @@ class Dispatcher:
         self._handed: Rest | None = None  # what the idle task has to do first when it is woken
         self._helper: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
-        self._turn = turn_of(self._loop)
         self._owner = asyncio.current_task()
         if self._owner is None:
             raise RuntimeError("A dispatcher is made in an asyncio task")
@@ -146,7 +144,7 @@ class Dispatcher:
         #: Where the idle one of the two tasks waits; None while both are at work, or there is only one.
         self.standby: asyncio.Future[None] | None = None
         #: Which one that is.
-        self.idle: asyncio.Task[Any] | None = None
+        self.idle: asyncio.Task[Any] | Any = None
         #: The context that handlers run in.
         self.context = task_context(self._owner)
         self.outcome: BaseException | None = None
@@ -194,7 +192,7 @@ class Dispatcher:
         owner = self._owner
         assert owner is not None
         if self.outcome is None or (owner.uncancel() > 0 and isinstance(error, asyncio.CancelledError)):
-            self.outcome = error
+            self._end(error)
         helper = self._helper
         if helper is not None:
             helper.cancel()
@@ -208,9 +206,14 @@ class Dispatcher:
         except BaseException as error:
             if self.outcome is not None or isinstance(error, GeneratorExit):
                 raise  # run() is over and ends this task, or the event loop is gone
-            self.outcome = error
+            self._end(error)
             assert self._owner is not None
             self._owner.cancel()
+
+    def _end(self, error: BaseException) -> None:
+        """Note what ended the run; no message is started any more."""
+        self.outcome = error
+        self.busy = PUSHED
 
     async def work(self) -> None:
         """Read and dispatch until something ends it, which is raised; :meth:`close` must follow."""
@@ -439,9 +442,10 @@ class Dispatcher:
 
     def own(self, inbox: Inbox) -> None:
         """Dispatch what comes into an inbox of a channel layer."""
+        assert inbox.exchange is not None
         self.inbox = inbox
         inbox.owner = self
-        inbox.turn = self._turn
+        inbox.turn = turn_of(self._loop, inbox.exchange)
 
     def wake(self) -> None:
         """Say that the inbox has something, or overflowed. Called in the thread of the event loop."""
@@ -449,22 +453,11 @@ class Dispatcher:
         if not self.busy:
             self.rouse()
 
-    def started(self, rest: Rest | None) -> None:
-        """Note what came of a message that was started for the idle task: ``rest`` is left for it to do."""
-        assert isinstance(self.inbox, Inbox)
-        if rest is not None:
-            self._handed = rest
-            if self.inbox.head is not None:
-                self.ready = True
-            self.rouse()
-        else:
-            self.busy = IDLE
-            if self.inbox.overflowed:
-                self.ready = True
-            if self.ready:
-                self.rouse()
-            elif self.inbox.head is not None:
-                self._turn.add(self.inbox)
+    def go_on_with(self, rest: Rest) -> None:
+        """Have the idle task do the rest of a message that was started for it."""
+        self.busy = PUSHED
+        self._handed = rest
+        self.rouse()
 
     def stop(self, error: BaseException) -> bool:
         """End the run with an exception, after what was read before and after the handler that runs now.

@@ -20,6 +20,7 @@ from sealane.layers.notices import Notice
 from sealane.layers.parcel import Parcel
 from sealane.layers.receiver import Receiver
 from sealane.layers.switchboard import Switchboard
+from sealane.layers.turn import Due
 from sealane.types import Message
 
 __all__ = ["Exchange", "running_loop"]
@@ -103,21 +104,31 @@ class Exchange:
 
     def take(self, inbox: Inbox) -> Parcel | None:
         """Take the oldest parcel of an inbox that has not expired."""
-        return self.take_each((inbox,))[0]
-
-    def take_each(self, inboxes: Sequence[Inbox]) -> Sequence[Parcel | None]:
-        """Take the oldest parcel of each inbox that has not expired there, None where there is none."""
         with self._lock:
             if self._inside:
-                return [None] * len(inboxes)
+                return None
             self._inside = True
             try:
-                parcels = self.board.take_each(inboxes)
+                parcel = self.board.take(inbox)
             finally:
                 self._inside = False
         if self._deferred:
             self._catch_up()
-        return parcels
+        return parcel
+
+    def take_due(self, inboxes: Sequence[Inbox]) -> Due:
+        """Take the message of each inbox that has one, and whose owner is idle."""
+        with self._lock:
+            if self._inside:
+                return Due([], [inbox.owner for inbox in inboxes if inbox.owner is not None])
+            self._inside = True
+            try:
+                due = self.board.take_due(inboxes)
+            finally:
+                self._inside = False
+        if self._deferred:
+            self._catch_up()
+        return due
 
     def receive(self, channel: str, wait: Callable[[], Receiver]) -> Parcel | Receiver:
         """Take the oldest parcel of a channel, or enter the receiver that ``wait()`` makes at the end of its queue."""

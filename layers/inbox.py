@@ -3,11 +3,11 @@
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sealane.layers.parcel import Parcel
 from sealane.layers.receiver import Receiver
-from sealane.layers.turn import Turn
+from sealane.layers.turn import Owner, Turn
 from sealane.types import Message
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Inbox:
         #: Where its owner wants it to be put, rather than to be called by ``wake``.
         self.turn: Turn | None = None
         #: Whoever the turn is to give the messages to.
-        self.owner: Any = None
+        self.owner: Owner | None = None
         self.groups: tuple[Group, ...] | set[Group] = ()
         self.receivers: OrderedDict[Receiver, None] | None = None
         #: Whether a parcel cannot simply be put in: somebody waits for it, or it must be dropped.

@@ -1,5 +1,6 @@
 """One message on its way: serialized once, opened by each receiver."""
 
+import functools
 from collections.abc import Callable
 from typing import Final
 
@@ -24,6 +25,19 @@ class Parcel:
         #: Its place in the order of everything that was sent.
         self.number = number
         self.template: Message | None = _UNDECIDED if shared else None
+
+    def copier(self, deserialize: Callable[[bytes], Message]) -> Callable[[], Message]:
+        """Return what makes a new copy of the message at each call, or raises where it cannot be deserialized.
+
+        Afterwards ``template`` is a copy that nobody may change, or None where there is no such.
+        """
+        if self.template is _UNDECIDED:
+            try:
+                self.open(deserialize)
+            except Exception:
+                self.template = None  # whoever opens it gets the error
+        template = self.template
+        return functools.partial(deserialize, self.data) if template is None else template.copy
 
     def open(self, deserialize: Callable[[bytes], Message]) -> Message:
         """Return the message, a new copy at each call. Called without a lock, from any thread."""

@@ -7,7 +7,7 @@ them.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from sealane.exceptions import ChannelClosed, ChannelFull
 from sealane.layers.counters import Counters
@@ -15,7 +15,7 @@ from sealane.layers.inbox import Group, Inbox
 from sealane.layers.notices import FullWarning, Notice, OverflowPolicy
 from sealane.layers.parcel import Parcel
 from sealane.layers.receiver import Receiver
-from sealane.layers.turn import Turn
+from sealane.layers.turn import Due, Turn
 
 __all__ = ["Switchboard"]
 
@@ -104,16 +104,20 @@ class Switchboard:
         parcel = Parcel(data, expires, self._number, len(members) > 1)
         notices: list[Notice] = []
         due = self._due
-        # Here too: this loop is what a broadcast costs.
+        turn: Turn | None = None
+        append: Callable[[Inbox], None] = notices.append
+        # This loop is what a broadcast costs: here the common case of _put() and of _announce() too.
         for inbox in members.values():
             if inbox.head is None and not inbox.special:
                 inbox.head = parcel
-                turn = inbox.turn
+                if inbox.turn is not turn:
+                    if turn is not None:
+                        turn.schedule(notices)
+                    turn = inbox.turn
+                    if turn is not None:
+                        append = turn.due.append
                 if turn is not None:
-                    turn.due.append(inbox)
-                    if not turn.scheduled:
-                        turn.scheduled = True
-                        notices.append(turn)
+                    append(inbox)
                 elif inbox.wake is not None:
                     notices.append(inbox)
                 if not inbox.scheduled:
@@ -121,6 +125,8 @@ class Switchboard:
                     due[inbox] = expires
             elif not self._put(inbox, parcel, now, notices):
                 self._warn(inbox, now, notices)
+        if turn is not None:
+            turn.schedule(notices)
         if due and expires < self._next_due:
             self._next_due = expires
         return notices
@@ -159,9 +165,7 @@ class Switchboard:
         turn = inbox.turn
         if turn is not None:
             turn.due.append(inbox)
-            if not turn.scheduled:
-                turn.scheduled = True
-                notices.append(turn)
+            turn.schedule(notices)
         elif inbox.wake is not None:
             notices.append(inbox)
 
@@ -190,21 +194,38 @@ class Switchboard:
             self.counters.dropped_expired += 1
         return None
 
-    def take_each(self, inboxes: Sequence[Inbox]) -> list[Parcel | None]:
-        """Take the oldest parcel that has not expired from each inbox."""
+    def take_due(self, inboxes: Sequence[Inbox]) -> Due:
+        """Take the message of each inbox that has one, and whose owner is idle."""
         now = self.clock()
-        taken: list[Parcel | None] = []
-        delivered = 0
+        counters = self.counters
+        due = Due([], [])
+        current: object = due
+        append = due.others.append
+        # Beside the loop of group_send() this one is what a broadcast costs.
         for inbox in inboxes:
+            owner = inbox.owner
+            if owner is None:
+                continue  # the channel was closed meanwhile
+            if owner.busy or owner.standby is None or inbox.rest is not None:
+                due.others.append(owner)
+                continue
             parcel = inbox.head
-            if parcel is not None and inbox.rest is None and parcel.expires > now:  # the common case of take()
-                inbox.head = None
-                delivered += 1
-            else:
-                parcel = self.take(inbox)
-            taken.append(parcel)
-        self.counters.delivered += delivered
-        return taken
+            if parcel is not current:
+                if parcel is None:  # it was listed twice
+                    if inbox.overflowed:
+                        due.others.append(owner)
+                    continue
+                if parcel.expires <= now:
+                    inbox.head = None
+                    counters.dropped_expired += 1
+                    continue
+                owners: list[Any] = []
+                due.parcels.append((parcel, owners))
+                current, append = parcel, owners.append
+            inbox.head = None
+            append(owner)
+        counters.delivered += sum(len(owners) for _, owners in due.parcels)
+        return due
 
     def receive(self, channel: str, wait: Callable[[], Receiver]) -> Parcel | Receiver:
         """Take the oldest parcel, or enter the receiver that ``wait()`` makes at the end of the channel's queue."""
