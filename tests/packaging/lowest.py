@@ -14,7 +14,7 @@ from typing import Any
 __all__ = ["pin", "pins"]
 
 #: The extras whose lower bounds are tried. The rest are tools of ours.
-EXTRAS = ("redis", "server", "test")
+EXTRAS = ("crypto", "redis", "server", "test")
 
 REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)(\[[\w,\s-]+\])?>=(?P<version>[\w.]+)(?P<marker>\s*;.*)?")
 

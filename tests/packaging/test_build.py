@@ -74,6 +74,7 @@ def test_metadata(distributions: Distributions) -> None:
     assert described.metadata["Requires-Python"] == ">=3.11"
     assert set(described.metadata.get_all("Provides-Extra") or []) == {
         "bench",
+        "crypto",
         "dev",
         "docs",
         "redis",

@@ -84,4 +84,14 @@ def test_pin_refuses_what_has_no_single_lower_bound(requirement: str) -> None:
 def test_pins_cover_what_users_install() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = {text.partition("==")[0] for text in pins(project)}
-    assert {"asgiref", "django", "msgpack", "redis", "uvicorn", "websockets", "httptools", "uvloop"} <= names
+    assert {
+        "asgiref",
+        "cryptography",
+        "django",
+        "msgpack",
+        "redis",
+        "uvicorn",
+        "websockets",
+        "httptools",
+        "uvloop",
+    } <= names
