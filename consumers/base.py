@@ -19,7 +19,7 @@ from sealane.exceptions import (
     StopConsumer,
     UnknownScopeType,
 )
-from sealane.layers import DEFAULT_CHANNEL_LAYER, BaseChannelLayer, get_channel_layer
+from sealane.layers import DEFAULT_CHANNEL_LAYER, BaseChannelLayer, Gap, get_channel_layer
 from sealane.types import Message, Receive, Scope, Send
 
 __all__ = ["AsyncConsumer", "ConsumerApplication"]
@@ -128,6 +128,7 @@ class AsyncConsumer:
             # A job that a worker took is done before the next one is taken.
             read_ahead=None if scope["type"] == "channel" else self._read_ahead,
             overflowed=self._overflowed,
+            missed=self._missed,
             shortcut=(self, self._client_names) if direct else None,
             housekeeping=(database.is_due, database.close_old_connections),
         )
@@ -213,6 +214,17 @@ class AsyncConsumer:
         """End a connection that is too slow for what its channel gets, under the layer's ``overflow="close"``."""
         logger.warning("%s is too slow: its channel overflowed, and the connection is closed", self._name())
         raise StopConsumer
+
+    async def _missed(self, gap: Gap) -> None:
+        await self.on_gap(gap)
+
+    async def on_gap(self, gap: Gap) -> None:
+        """Handle that messages of the channel layer may have been missed: by default it does nothing.
+
+        It is called in turn with the handlers, before whatever came after the gap. A consumer that keeps its client up
+        to date by messages alone reads the whole state again here, or tells the client to do so. Only layers that
+        reach over a network have gaps.
+        """
 
     async def _failed(self, error: Exception, message: Message | None) -> None:
         if isinstance(error, StopConsumer):

@@ -18,6 +18,7 @@ from sealane.consumers.message_queue import MessageQueue
 from sealane.consumers.stepping import THROUGH, Rest, go_on, task_context
 from sealane.consumers.turn import CLIENT, IDLE, PUSHED, turn_of
 from sealane.exceptions import HandlerCancelled, StopConsumer
+from sealane.layers.gap import Gap
 from sealane.layers.inbox import Inbox
 from sealane.types import Message, Receive
 
@@ -67,6 +68,7 @@ class Dispatcher:
         "_is_due",
         "_last",
         "_loop",
+        "_missed",
         "_overflowed",
         "_owner",
         "_queue",
@@ -95,6 +97,7 @@ class Dispatcher:
         failed: Callable[[Exception, Message], Awaitable[None]],
         read_ahead: Callable[[Message], bool] | None,
         overflowed: Callable[[], Awaitable[None]] | None = None,
+        missed: Callable[[Gap], Awaitable[None]] | None = None,
         shortcut: tuple[Any, Mapping[str, str]] | None = None,
         housekeeping: tuple[Callable[[], bool], Callable[[], Awaitable[None]]] | None = None,
         burst: int = BURST,
@@ -104,7 +107,8 @@ class Dispatcher:
         ``failed(error, message)`` is awaited for the exception of a handler; it returns to go on and raises to end.
         ``read_ahead(message)`` is told of each message of the client that was read while a handler ran, and says
         whether it is the client's last; without it the client is never read while a handler of its own runs.
-        ``overflowed()`` is awaited where the inbox says that it had to drop everything.
+        ``overflowed()`` is awaited where the inbox says that it had to drop everything, and ``missed(gap)`` is the
+        handler of a gap, which comes before what came after it.
         ``shortcut`` is an object and names of its methods by message type; ``dispatch_client`` is for other types.
         ``housekeeping`` is a pair: what says after a handler that waited whether there is any, and what does it then.
         ``burst`` is how many messages are dispatched in a row before the other tasks of the event loop get a turn.
@@ -114,6 +118,7 @@ class Dispatcher:
         self._shortcut = shortcut
         self._failed = failed
         self._overflowed = overflowed
+        self._missed = missed
         self._read_ahead = read_ahead
         # bool() is False: there is never any.
         self._is_due, self._clean = housekeeping or (bool, _nothing)
@@ -346,17 +351,11 @@ class Dispatcher:
                     raise first.error
             if self.ready:
                 self.busy = PUSHED
-                inbox = self.inbox
-                pushed = None if inbox is None else inbox.take()
-                if pushed is None:
-                    # No race: wake() runs in this thread, and only after something came.
-                    self.ready = False
-                    if inbox is not None and inbox.overflowed and self._overflowed is not None:
-                        await self._overflowed()
-                else:
-                    rest = self.start(self.dispatch_pushed, pushed)
-                    if rest is not None:
-                        await self._finish(rest)
+                rest = self._start_pushed()
+                if rest is not None:
+                    await self._finish(rest)
+                elif not self.ready and self.inbox is not None and self.inbox.overflowed and self._overflowed:
+                    await self._overflowed()
             if self._queue:
                 waiting = self._queue[0]
                 if isinstance(waiting, _Failure):
@@ -379,7 +378,24 @@ class Dispatcher:
 
     # Handlers
 
-    def start(self, dispatch: Callable[[Message], Awaitable[None]], message: Message) -> Rest | None:
+    def _start_pushed(self) -> Rest | None:
+        """Start what comes next from the inbox; where nothing does, it is not ``ready`` any more."""
+        inbox = self.inbox
+        if inbox is not None:
+            if inbox.gap is not None and self._missed is not None:
+                gap, inbox.gap = inbox.gap, None
+                return self.start(self._missed, gap)
+            try:
+                pushed = inbox.take()
+            except Exception as error:
+                return Rest({}, error)
+            if pushed is not None:
+                return self.start(self.dispatch_pushed, pushed)
+        # No race: wake() runs in this thread, and only after something came.
+        self.ready = False
+        return None
+
+    def start(self, dispatch: Callable[[Any], Awaitable[None]], message: Any) -> Rest | None:
         """Run a handler up to where it first waits. Returns what is left to do then, None where it is through."""
         try:
             steps = dispatch(message).__await__()

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from sealane.layers.gap import Gap
 from sealane.types import Message
 
 __all__ = ["MessageQueue"]
@@ -12,9 +13,11 @@ class MessageQueue(Protocol):
 
     #: Whether it had to drop what came, so that its owner should end.
     overflowed: bool
+    #: What was missed on the way here; whoever was told sets it back to None.
+    gap: Gap | None
 
     def take(self) -> Message | None:
-        """Return the next message, or None where there is none now. It raises nothing."""
+        """Return the next message, or None where there is none now. It raises what hinders a message to be read."""
 
     def __len__(self) -> int:
         """How many messages wait."""

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from sealane.consumers.dispatch import BURST, Dispatcher
 from sealane.consumers.ending import finish
+from sealane.layers.gap import Gap
 from sealane.types import Message, Receive
 
 __all__ = ["PullQueue", "await_many_dispatch"]
@@ -26,6 +27,7 @@ class PullQueue:
     """
 
     overflowed = False
+    gap: Gap | None = None
 
     def __init__(self, dispatcher: Dispatcher, sources: Sequence[Receive], ended: Callable[[], None]) -> None:
         self._dispatcher = dispatcher

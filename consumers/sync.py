@@ -11,6 +11,7 @@ from sealane.consumers.base import AsyncConsumer
 from sealane.consumers.ending import Step
 from sealane.consumers.threads import run_in_own_thread, run_in_thread
 from sealane.exceptions import StopConsumer
+from sealane.layers import Gap
 from sealane.types import Message, Send
 
 __all__ = ["SyncConsumer"]
@@ -83,6 +84,12 @@ class SyncConsumer(AsyncConsumer):
         if self._tolerates(error):
             return
         raise error
+
+    async def _missed(self, gap: Gap) -> None:
+        await self._in_thread(self.on_gap, gap)
+
+    def on_gap(self, gap: Gap) -> None:  # type: ignore[override]
+        """Handle that messages may have been missed, as :meth:`AsyncConsumer.on_gap` does; it runs in a thread."""
 
     def send(self, message: Message) -> None:  # type: ignore[override]
         """Send an event to the client and wait until the server took it."""

@@ -5,6 +5,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from sealane.layers.gap import Gap
 from sealane.layers.parcel import Parcel
 from sealane.layers.receiver import Receiver
 from sealane.layers.turn import Owner, Turn
@@ -33,6 +34,7 @@ class Inbox:
         "closed",
         "dropped",
         "exchange",
+        "gap",
         "groups",
         "head",
         "loop",
@@ -59,6 +61,8 @@ class Inbox:
         self.overflowed = False
         #: True once the channel was closed: nothing comes any more.
         self.closed = False
+        #: Not None once messages may have been missed on their way here: whoever was told sets it back to None.
+        self.gap: Gap | None = None
 
         #: Where its owner takes its messages from; None without an owner.
         self.exchange: Exchange | None = None
@@ -107,7 +111,7 @@ class Inbox:
         """Call the owner's ``wake``. Called without the exchange's lock, in the thread of the owner's loop."""
         # The loop too is read now: wake() may close the channel before it fails.
         wake, loop = self.wake, self.loop
-        if wake is None or loop is None or (self.head is None and not self.overflowed):
+        if wake is None or loop is None or (self.head is None and not self.overflowed and self.gap is None):
             return  # closed meanwhile, or the owner was faster
         try:
             wake()

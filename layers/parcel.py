@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Final
 
+from sealane.exceptions import UndecodableMessage
 from sealane.layers.serializers import SCALARS
 from sealane.types import Message
 
@@ -27,28 +28,35 @@ class Parcel:
         self.template: Message | None = _UNDECIDED if shared else None
 
     def copier(self, deserialize: Callable[[bytes], Message]) -> Callable[[], Message]:
-        """Return what makes a new copy of the message at each call, or raises where it cannot be deserialized.
+        """Return what makes a new copy of the message at each call, or raises what ``open()`` does.
 
         Afterwards ``template`` is a copy that nobody may change, or None where there is no such.
         """
         if self.template is _UNDECIDED:
             try:
                 self.open(deserialize)
-            except Exception:
+            except UndecodableMessage:
                 self.template = None  # whoever opens it gets the error
         template = self.template
-        return functools.partial(deserialize, self.data) if template is None else template.copy
+        return functools.partial(self.open, deserialize) if template is None else template.copy
 
     def open(self, deserialize: Callable[[bytes], Message]) -> Message:
-        """Return the message, a new copy at each call. Called without a lock, from any thread."""
+        """Return the message, a new copy at each call. Called without a lock, from any thread.
+
+        Raises UndecodableMessage where the bytes are not those of a message.
+        """
         template = self.template
-        if template is None:
-            return deserialize(self.data)
-        if template is not _UNDECIDED:
+        if template is not None and template is not _UNDECIDED:
             return template.copy()
-        message = deserialize(self.data)
-        # Where no value can be changed, a shallow copy for each further receiver is as good as decoding, and cheaper.
-        # Two threads that come here at once do the same twice, which does no harm.
-        flat = SCALARS.issuperset(map(type, message.values()))
-        self.template = message.copy() if flat else None
+        try:
+            message = deserialize(self.data)
+        except Exception as exc:
+            raise UndecodableMessage(f"{type(exc).__name__}: {exc}") from exc
+        if not isinstance(message, dict):
+            raise UndecodableMessage(f"it is not a dict, but {type(message).__name__}")
+        if template is not None:
+            # Where no value can be changed, a shallow copy for each further receiver is as good as decoding, and
+            # cheaper. Two threads that come here at once do the same twice, which does no harm.
+            flat = SCALARS.issuperset(map(type, message.values()))
+            self.template = message.copy() if flat else None
         return message

@@ -87,8 +87,11 @@ class Switchboard:
             self._warn(inbox, now, notices)
         return notices
 
-    def group_send(self, group: str, data: bytes) -> Sequence[Notice] | None:
-        """Put a serialized message into every channel of a group."""
+    def group_send(self, group: str, data: bytes, expires: float = 0.0) -> Sequence[Notice] | None:
+        """Put a serialized message into every channel of a group.
+
+        expires: when it may no longer be delivered, where it was sent elsewhere; by default ``expiry`` from now.
+        """
         counters = self.counters
         counters.group_sent += 1
         found = self.groups.get(group)
@@ -100,7 +103,7 @@ class Switchboard:
         members = found.members
         counters.addressed += len(members)
         self._number += 1
-        expires = now + self.expiry
+        expires = expires or now + self.expiry
         parcel = Parcel(data, expires, self._number, len(members) > 1)
         notices: list[Notice] = []
         due = self._due
@@ -212,7 +215,7 @@ class Switchboard:
             parcel = inbox.head
             if parcel is not current:
                 if parcel is None:  # it was listed twice
-                    if inbox.overflowed:
+                    if inbox.overflowed or inbox.gap is not None:
                         due.others.append(owner)
                     continue
                 if parcel.expires <= now:

@@ -11,6 +11,7 @@
     ├── IllegalEvent (RuntimeError)          an event that the connection's state does not allow
     ├── MessageError (ValueError)            a message that cannot be dispatched
     │   ├── MessageWithoutType
+    │   ├── UndecodableMessage
     │   └── UnhandledMessage
     ├── FrameError (ValueError)              a frame from a client that cannot be read; has a close code
     │   ├── InvalidJSON                      1007
@@ -32,6 +33,9 @@
     ├── ChannelFull                          a channel holds as many messages as its capacity
     ├── ChannelClosed                        a channel was closed while something waited on it
     ├── MessageTooLarge                      a message over the layer's size limit
+    ├── UndecryptableMessage                 a message that no encryption key of the layer fits
+    ├── ChannelLayerUnavailable (ConnectionError)  a layer's server did not carry out a call in time
+    ├── ServerUnreachable (ConnectionError)  a layer's server could not be reached, or let nobody in
     ├── ApplicationTimeout (TimeoutError)    a test waited for the application in vain
     ├── ApplicationEnded (TimeoutError)      the application ended while a test waited for an event from it
     ├── UnexpectedEvent (AssertionError)     the application sent another event than a test expected
@@ -51,6 +55,7 @@ __all__ = [
     "ApplicationTimeout",
     "ChannelClosed",
     "ChannelFull",
+    "ChannelLayerUnavailable",
     "ConnectionClosed",
     "DenyConnection",
     "FrameError",
@@ -71,8 +76,11 @@ __all__ = [
     "RequestTimeout",
     "SealaneError",
     "ServerStopping",
+    "ServerUnreachable",
     "StartupFailed",
     "StopConsumer",
+    "UndecodableMessage",
+    "UndecryptableMessage",
     "UnexpectedBinary",
     "UnexpectedEvent",
     "UnhandledMessage",
@@ -187,6 +195,22 @@ class MessageWithoutType(MessageError):
         return (
             f"Incoming message has no 'type' attribute (its keys: {keys}); {self.consumer} needs a string such as "
             "'chat.message' to choose a handler"
+        )
+
+
+class UndecodableMessage(MessageError):
+    """What came through a channel layer is not a message: another program wrote it, or another serializer."""
+
+    source = "layer"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return (
+            f"What came through the channel layer cannot be decoded: {self.problem}. Do all processes use the same "
+            "serializer_format and prefix?"
         )
 
 
@@ -421,6 +445,51 @@ class MessageTooLarge(SealaneError):
 
     def __str__(self) -> str:
         return f"Message is {self.size} bytes when serialized; the limit is {self.limit}"
+
+
+class UndecryptableMessage(SealaneError):
+    """A message that is not encrypted with any of the layer's keys, or was changed since."""
+
+    def __str__(self) -> str:
+        return "Message cannot be decrypted with any key of symmetric_encryption_keys"
+
+
+class ChannelLayerUnavailable(SealaneError, ConnectionError):
+    """A layer's server did not carry out a call: it is away, too slow, or its memory is full.
+
+    ``sent`` tells whether the call may have been carried out all the same; false: it certainly was not.
+    ``seconds`` is how long it waited, ``error`` the text of the last error of the connection, without any password.
+    """
+
+    def __init__(
+        self, place: str, problem: str, seconds: float = 0.0, error: str | None = None, sent: bool = False
+    ) -> None:
+        super().__init__(place, problem)
+        self.place = place
+        self.problem = problem
+        self.seconds = seconds
+        self.error = error
+        self.sent = sent
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.place, self.problem, self.seconds, self.error, self.sent)
+
+    def __str__(self) -> str:
+        cause = f" (last error: {self.error})" if self.error else ""
+        outcome = "it may have been carried out" if self.sent else "it was not carried out"
+        return f"No call to {self.place}: {self.problem}{cause}; {outcome}"
+
+
+class ServerUnreachable(SealaneError, ConnectionError):
+    """A layer's server could not be reached, or let nobody in. ``problem`` says why, and holds no password."""
+
+    def __init__(self, place: str, problem: str) -> None:
+        super().__init__(place, problem)
+        self.place = place
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"Cannot connect to {self.place}: {self.problem}"
 
 
 # Testing

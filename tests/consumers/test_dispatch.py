@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sealane.consumers.dispatch import READ_AHEAD, Dispatcher
+from sealane.layers import Gap
 from sealane.types import Message
 from tests.consumers.conftest import Run, until
 
@@ -21,6 +22,7 @@ class Inbox:
     """A source that pushes."""
 
     overflowed = False
+    gap: Gap | None = None
 
     def __init__(self) -> None:
         self.messages: deque[Message] = deque()
