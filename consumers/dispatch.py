@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import Any
 
 from sealane.consumers.ending import finish
-from sealane.consumers.message_queue import MessageQueue
+from sealane.consumers.message_queue import Failure, MessageQueue
 from sealane.consumers.stepping import THROUGH, Rest, go_on, task_context
 from sealane.consumers.turn import CLIENT, IDLE, PUSHED, turn_of
 from sealane.exceptions import HandlerCancelled, StopConsumer
@@ -33,17 +33,6 @@ HANDLER_TIMEOUT = 5.0
 
 #: Messages dispatched in a row before the other tasks of the event loop get a turn.
 BURST = 128
-
-
-class _Failure:
-    """Stands in the queue for a source that raised, behind everything it and the others handed out before."""
-
-    __slots__ = ("behind", "error")
-
-    def __init__(self, error: BaseException, behind: int) -> None:
-        self.error = error
-        #: How many pushed messages waited when it came. More that come later do not put it off.
-        self.behind = behind
 
 
 class Dispatcher:
@@ -123,7 +112,7 @@ class Dispatcher:
         # bool() is False: there is never any.
         self._is_due, self._clean = housekeeping or (bool, _nothing)
         self._burst = burst
-        self._queue: deque[Message | _Failure] | None = None  # read from the client ahead of its turn
+        self._queue: deque[Message | Failure] | None = None  # read from the client ahead of its turn
         self._queued_bytes = 0
         self._reading = False  # a task is with the client: it waits in receive(), or runs a handler that does not wait
         self._last = False  # the client's last message was read
@@ -170,7 +159,7 @@ class Dispatcher:
     @property
     def waiting(self) -> int:
         """How many messages of the client were read and wait for their turn."""
-        return sum(not isinstance(waiting, _Failure) for waiting in self._queue or ())
+        return sum(not isinstance(waiting, Failure) for waiting in self._queue or ())
 
     # The two tasks
 
@@ -339,7 +328,7 @@ class Dispatcher:
             raise error
         self._last = True
         self._reading = False
-        self._put_aside(_Failure(error, self._pushed()))
+        self._put_aside(Failure(error, self._pushed()))
 
     async def _drain(self) -> None:
         """Dispatch everything that waits, the two sources in turn."""
@@ -347,7 +336,7 @@ class Dispatcher:
         while self.outcome is None:
             if self._queue:
                 first = self._queue[0]
-                if isinstance(first, _Failure) and (first.behind <= 0 or not self.ready):
+                if isinstance(first, Failure) and (first.behind <= 0 or not self.ready):
                     raise first.error
             if self.ready:
                 self.busy = PUSHED
@@ -358,7 +347,7 @@ class Dispatcher:
                     await self._overflowed()
             if self._queue:
                 waiting = self._queue[0]
-                if isinstance(waiting, _Failure):
+                if isinstance(waiting, Failure):
                     waiting.behind -= 1
                 else:
                     del self._queue[0]
@@ -439,12 +428,12 @@ class Dispatcher:
     def _pushed(self) -> int:
         return 0 if self.inbox is None else len(self.inbox)
 
-    def _put_aside(self, message: Message | _Failure) -> None:
+    def _put_aside(self, message: Message | Failure) -> None:
         if self._queue is None:
             self._queue = deque()
         self._queue.append(message)
         self.ready = True
-        if not isinstance(message, _Failure):
+        if not isinstance(message, Failure):
             self._queued_bytes += _size(message)
 
     def _may_read(self) -> bool:
@@ -482,7 +471,7 @@ class Dispatcher:
         """
         if self.outcome is not None:
             return False
-        self._put_aside(_Failure(error, self._pushed()))
+        self._put_aside(Failure(error, self._pushed()))
         self.wake()
         return True
 

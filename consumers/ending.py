@@ -3,7 +3,7 @@
 import asyncio
 import contextvars
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 __all__ = ["Step", "conclude", "finish"]
@@ -54,19 +54,55 @@ async def conclude(steps: Iterable[Step], context: contextvars.Context) -> None:
     cancellation of the caller does not reach the steps; it is raised here after the last one.
     """
     loop = asyncio.get_running_loop()
+    left = iter(steps)
     cancelled = False
-    for step in steps:
-        task = asyncio.Task(_run(step), loop=loop, context=context)
-        try:
-            await finish(task, step.seconds, step.what)
-        except asyncio.CancelledError:
-            cancelled = True
+    ending = None
+    while ending is None or not ending.through:
+        # One task takes all the steps. Where one of them is late or cancelled, another task goes on with the next.
+        ending = _Ending(left, loop, context)
+        while not ending.over.done():
+            try:
+                await asyncio.wait([ending.over])
+            except asyncio.CancelledError:
+                cancelled = True
     if cancelled:
         raise asyncio.CancelledError
 
 
-async def _run(step: Step) -> None:
-    try:
-        await step.run()
-    except Exception:
-        logger.exception("%s failed", step.what)
+class _Ending:
+    """A task that takes steps until none is left, or one is late."""
+
+    def __init__(self, left: Iterator[Step], loop: asyncio.AbstractEventLoop, context: contextvars.Context) -> None:
+        self._left = left
+        self._loop = loop
+        #: Whether no step was left.
+        self.through = False
+        #: Done where the task is, or is not waited for any more.
+        self.over: asyncio.Future[None] = loop.create_future()
+        self._task = asyncio.Task(self._run(), loop=loop, context=context)
+        self._task.add_done_callback(self._ended)
+
+    async def _run(self) -> None:
+        while not self.over.done():
+            step = next(self._left, None)
+            if step is None:
+                self.through = True
+                return
+            deadline = self._loop.call_later(step.seconds, self._give_up, step)
+            try:
+                await step.run()
+            except Exception:
+                logger.exception("%s failed", step.what)
+            finally:
+                deadline.cancel()
+
+    def _give_up(self, step: Step) -> None:
+        self._task.cancel()
+        logger.error("%s did not end within %g seconds", step.what, step.seconds)
+        self.over.set_result(None)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            task.exception()  # looked at, so that asyncio does not report it as never retrieved
+        if not self.over.done():
+            self.over.set_result(None)

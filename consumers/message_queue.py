@@ -1,11 +1,11 @@
-"""What a dispatcher asks of the place where a source that pushes puts its messages."""
+"""Where a source that pushes puts its messages for a dispatcher, and what stands for a source that failed."""
 
 from typing import Protocol
 
 from sealane.layers.gap import Gap
 from sealane.types import Message
 
-__all__ = ["MessageQueue"]
+__all__ = ["Failure", "MessageQueue"]
 
 
 class MessageQueue(Protocol):
@@ -21,3 +21,14 @@ class MessageQueue(Protocol):
 
     def __len__(self) -> int:
         """How many messages wait."""
+
+
+class Failure:
+    """Stands in the queue for a source that raised, behind everything it and the others handed out before."""
+
+    __slots__ = ("behind", "error")
+
+    def __init__(self, error: BaseException, behind: int) -> None:
+        self.error = error
+        #: How many pushed messages waited when it came. More that come later do not put it off.
+        self.behind = behind

@@ -1,7 +1,10 @@
 """``layer.sync``: the calls of a channel layer for synchronous code: views, management commands, Celery tasks."""
 
+import logging
 from abc import ABC, abstractmethod
 from asyncio import wait_for
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import async_to_sync
@@ -13,7 +16,9 @@ from sealane.types import Message
 if TYPE_CHECKING:
     from sealane.layers.base import BaseChannelLayer
 
-__all__ = ["BridgedSyncChannelLayer", "SyncChannelLayer", "refuse_event_loop"]
+__all__ = ["BridgedSyncChannelLayer", "SyncChannelLayer", "after_commit", "refuse_event_loop"]
+
+logger = logging.getLogger("sealane.layers")
 
 
 def refuse_event_loop(call: str) -> None:
@@ -26,6 +31,32 @@ def refuse_event_loop(call: str) -> None:
         )
 
 
+def after_commit(deliver: Callable[[], None], target: str, *, on_commit: bool, using: str | None) -> None:
+    """Have a message that was checked and packed delivered when the transaction on a database is committed.
+
+    It follows ``django.db.transaction.on_commit()``: where there is no transaction it is delivered at once, where the
+    transaction or a savepoint around the call is rolled back it never is, and where autocommit is off it raises
+    TransactionManagementError. ``using`` is a database alias; None is the default one.
+
+    An error of ``deliver()`` is logged and not raised: what was committed stays committed, and whoever left the
+    transaction could only mistake the error for its failure; other callbacks of the same commit would not run.
+
+    Raises TypeError for an alias without ``on_commit``, where nothing would be waited for.
+    """
+    if not on_commit:
+        raise TypeError(f"using={using!r} names the database whose commit is waited for; it needs on_commit=True")
+    # Not at the head: a process that never asks for it need not have it.
+    from django.db import transaction
+
+    def deliver_to_channel_layer() -> None:
+        try:
+            deliver()
+        except Exception as exc:
+            logger.exception("A message to %s was not sent after the commit: %s", target, exc)
+
+    transaction.on_commit(deliver_to_channel_layer, using=using)
+
+
 class SyncChannelLayer(ABC):
     """The calls of a channel layer, to be made from any thread that runs no event loop.
 
@@ -34,8 +65,12 @@ class SyncChannelLayer(ABC):
     """
 
     @abstractmethod
-    def send(self, channel: str, message: Message) -> None:
-        """Send a message to a channel, as ``await layer.send()`` does."""
+    def send(self, channel: str, message: Message, *, on_commit: bool = False, using: str | None = None) -> None:
+        """Send a message to a channel, as ``await layer.send()`` does.
+
+        With ``on_commit`` it does so when the transaction on the database ``using`` is committed, as
+        :meth:`group_send` says; that the channel is full is logged then.
+        """
 
     @abstractmethod
     def receive(self, channel: str, timeout: float | None = None) -> Message:
@@ -61,8 +96,14 @@ class SyncChannelLayer(ABC):
         """Remove a channel from a group."""
 
     @abstractmethod
-    def group_send(self, group: str, message: Message) -> None:
-        """Send a message to every channel of a group, as ``await layer.group_send()`` does."""
+    def group_send(self, group: str, message: Message, *, on_commit: bool = False, using: str | None = None) -> None:
+        """Send a message to every channel of a group, as ``await layer.group_send()`` does.
+
+        With ``on_commit`` name and message are checked and the message is packed at once, with the same errors; it is
+        sent after the transaction that is open on the database ``using`` (None: the default one) is committed, to the
+        members of then, and never if that is rolled back. Without a transaction it is sent at once, as Django's
+        ``transaction.on_commit()`` does. An error of sending is logged, not raised: the transaction has succeeded.
+        """
 
     @abstractmethod
     def flush(self) -> None:
@@ -90,8 +131,18 @@ class BridgedSyncChannelLayer(SyncChannelLayer):
         refuse_event_loop(call)
         return async_to_sync(getattr(self._layer, call))(*args)
 
-    def send(self, channel: str, message: Message) -> None:
-        self._run("send", channel, message)
+    def _copy(self, message: Message) -> Message:
+        """Return a message as it is now, whatever becomes of it before it is sent."""
+        return self._layer.serializer.deserialize(self._layer.pack(message))
+
+    def send(self, channel: str, message: Message, *, on_commit: bool = False, using: str | None = None) -> None:
+        if on_commit or using is not None:
+            refuse_event_loop("send")
+            self._layer.require_valid_channel_name(channel)
+            send = partial(self._run, "send", channel, self._copy(message))
+            after_commit(send, f"channel {channel!r}", on_commit=on_commit, using=using)
+        else:
+            self._run("send", channel, message)
 
     def receive(self, channel: str, timeout: float | None = None) -> Message:
         refuse_event_loop("receive")
@@ -113,8 +164,14 @@ class BridgedSyncChannelLayer(SyncChannelLayer):
     def group_discard(self, group: str, channel: str) -> None:
         self._run("group_discard", group, channel)
 
-    def group_send(self, group: str, message: Message) -> None:
-        self._run("group_send", group, message)
+    def group_send(self, group: str, message: Message, *, on_commit: bool = False, using: str | None = None) -> None:
+        if on_commit or using is not None:
+            refuse_event_loop("group_send")
+            self._layer.require_valid_group_name(group)
+            send = partial(self._run, "group_send", group, self._copy(message))
+            after_commit(send, f"group {group!r}", on_commit=on_commit, using=using)
+        else:
+            self._run("group_send", group, message)
 
     def flush(self) -> None:
         self._run("flush")

@@ -5,10 +5,11 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from sealane.exceptions import ChannelClosed
 from sealane.layers.base import BaseChannelLayer
-from sealane.layers.blocking import SyncChannelLayer, refuse_event_loop
+from sealane.layers.blocking import SyncChannelLayer, after_commit, refuse_event_loop
 from sealane.layers.exchange import Exchange
 from sealane.layers.inbox import Inbox
 from sealane.layers.notices import OverflowPolicy
@@ -191,9 +192,15 @@ class _InMemorySyncChannelLayer(SyncChannelLayer):
     def __repr__(self) -> str:
         return f"<sync of {self._layer!r}>"
 
-    def send(self, channel: str, message: Message) -> None:
+    def send(self, channel: str, message: Message, *, on_commit: bool = False, using: str | None = None) -> None:
         refuse_event_loop("send")
-        self._layer._send(channel, message)
+        layer = self._layer
+        if on_commit or using is not None:
+            layer._check_channel(channel)
+            send = partial(layer._exchange.send, channel, layer.pack(message))
+            after_commit(send, f"channel {channel!r}", on_commit=on_commit, using=using)
+        else:
+            layer._send(channel, message)
 
     def receive(self, channel: str, timeout: float | None = None) -> Message:
         refuse_event_loop("receive")
@@ -215,9 +222,15 @@ class _InMemorySyncChannelLayer(SyncChannelLayer):
         refuse_event_loop("group_discard")
         self._layer._group_discard(group, channel)
 
-    def group_send(self, group: str, message: Message) -> None:
+    def group_send(self, group: str, message: Message, *, on_commit: bool = False, using: str | None = None) -> None:
         refuse_event_loop("group_send")
-        self._layer._group_send(group, message)
+        layer = self._layer
+        if on_commit or using is not None:
+            layer._check_group(group)
+            send = partial(layer._exchange.group_send, group, layer.pack(message))
+            after_commit(send, f"group {group!r}", on_commit=on_commit, using=using)
+        else:
+            layer._group_send(group, message)
 
     def flush(self) -> None:
         refuse_event_loop("flush")

@@ -47,7 +47,7 @@ class ChannelLayerManager:
         configs = getattr(settings, "CHANNEL_LAYERS", {})
         if not isinstance(configs, Mapping):
             raise InvalidChannelLayerError(
-                f"CHANNEL_LAYERS is {configs!r}; expected a dict of aliases, such as "
+                f"CHANNEL_LAYERS is of type {_kind(configs)}; expected a dict of aliases, such as "
                 "{'default': {'BACKEND': 'sealane.layers.InMemoryChannelLayer'}}"
             )
         return configs
@@ -72,7 +72,7 @@ class ChannelLayerManager:
         config = configs[name]
         if not isinstance(config, Mapping):
             raise InvalidChannelLayerError(
-                f"CHANNEL_LAYERS[{name!r}] is {config!r}; expected a dict with the keys {_list(_KEYS)}"
+                f"CHANNEL_LAYERS[{name!r}] is of type {_kind(config)}; expected a dict with the keys {_list(_KEYS)}"
             )
         unknown = [key for key in config if key not in _KEYS]
         if unknown:
@@ -85,7 +85,7 @@ class ChannelLayerManager:
         backend = self._backend(name)
         where = f"CHANNEL_LAYERS[{name!r}][{key!r}]"
         if not isinstance(options, Mapping):
-            raise InvalidChannelLayerError(f"{where} is {options!r}; expected a dict of options")
+            raise InvalidChannelLayerError(f"{where} is of type {_kind(options)}; expected a dict of options")
         _check_options(where, backend, options)
         try:
             return backend(**options)
@@ -162,6 +162,11 @@ def _check_options(where: str, backend: type[BaseChannelLayer], options: Mapping
     missing = [item.name for item in named if item.default is item.empty and item.name not in options]
     if missing:
         raise InvalidChannelLayerError(f"{where} lacks the option {_list(missing)}, which {backend.__name__} needs")
+
+
+def _kind(value: object) -> str:
+    """The type alone: the value may hold a password."""
+    return type(value).__name__
 
 
 def _list(names: Iterable[object]) -> str:

@@ -27,7 +27,7 @@ class Member(AsyncWebsocketConsumer):
 class SyncMember(WebsocketConsumer):
     groups = ["room"]
 
-    def on_gap(self, gap: Gap) -> None:
+    def on_gap(self, gap: Gap) -> None:  # type: ignore[override]
         self.send(f"gap {gap.reason} {gap.lost}")
 
     def chat(self, message: Message) -> None:

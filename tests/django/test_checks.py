@@ -128,7 +128,7 @@ def test_channel_layers_is_not_a_dict() -> None:
     message = only(found(CHANNEL_LAYERS=["default"]))
 
     assert message.id == "sealane.E003"
-    assert "CHANNEL_LAYERS is ['default']; expected a dict of aliases" in message.msg
+    assert "CHANNEL_LAYERS is of type list; expected a dict of aliases" in message.msg
     assert message.hint is not None
     assert "Map each alias to a dict" in message.hint
 

@@ -141,7 +141,7 @@ def test_an_error_inside_a_layer_is_not_taken_for_a_missing_alias() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ([], r"CHANNEL_LAYERS\['default'\] is \[\]; expected a dict with the keys 'BACKEND', 'CONFIG', 'TEST_CONFIG'"),
+        ([], r"CHANNEL_LAYERS\['default'\] is of type list; expected a dict with the keys 'BACKEND', 'CONFIG', 'TEST_CONFIG'"),
         ({}, r"CHANNEL_LAYERS\['default'\] has no BACKEND; expected the path of a class, such as 'sealane\.layers\."),
         (
             {"BACKNED": MEMORY, "ROUTING": "x"},
@@ -156,7 +156,7 @@ def test_an_error_inside_a_layer_is_not_taken_for_a_missing_alias() -> None:
             r"which is <function .*; expected a subclass of sealane\.layers\.Base",
         ),
         ({"BACKEND": "builtins.dict"}, r"which is <class 'dict'>; expected a subclass"),
-        ({"BACKEND": MEMORY, "CONFIG": None}, r"\['CONFIG'\] is None; expected a dict of options"),
+        ({"BACKEND": MEMORY, "CONFIG": None}, r"\['CONFIG'\] is of type NoneType; expected a dict of options"),
         (
             {"BACKEND": MEMORY, "CONFIG": {"capcity": 3, "hosts": []}},
             r"\['CONFIG'\] has the unknown option 'capcity', 'hosts'; InMemoryChannelLayer accepts 'expiry', "
@@ -190,7 +190,7 @@ def test_a_layer_that_cannot_be_imported_tells_why() -> None:
 def test_the_setting_must_be_a_dict() -> None:
     with (
         override_settings(CHANNEL_LAYERS=["default"]),
-        pytest.raises(InvalidChannelLayerError, match=r"CHANNEL_LAYERS is \['default'\]; expected a dict of aliases"),
+        pytest.raises(InvalidChannelLayerError, match=r"CHANNEL_LAYERS is of type list; expected a dict of aliases"),
     ):
         get_channel_layer()
 
