@@ -34,6 +34,11 @@ from sealane.types import Message
 FORMATS = ["msgpack", "json"]
 
 
+def named(value: object) -> str | None:
+    """Name a test after a value; pytest numbers those whose repr() is another in each process."""
+    return None if isinstance(value, (set, frozenset)) else repr(value)[:30]
+
+
 @pytest.fixture(params=FORMATS)
 def serializer(request: pytest.FixtureRequest) -> Serializer:
     return registry.get(request.param)
@@ -63,7 +68,7 @@ Pair = namedtuple("Pair", "one other")
         (datetime.timedelta.max, datetime.timedelta.max),
         (datetime.datetime.min, datetime.datetime.min),
     ],
-    ids=lambda value: repr(value)[:30],
+    ids=named,
 )
 def test_round_trips(serializer: Serializer, value: Any, expected: Any) -> None:
     restored = round_trip(serializer, value)
@@ -108,12 +113,12 @@ def test_lazy_strings_are_in_the_senders_language(serializer: Serializer) -> Non
         ({b"a": 3}, "message['value'][b'a']", "a key must be a str, not bytes"),
         ({gettext_lazy("a"): 1}, "message['value']['a']", "a key must be a str, not __proxy__"),
         ([[2**70]], "message['value'][0][0]", r"outside 64 bits, -2**63 to 2**64 - 1; send it as a str"),
-        ({"x", "\ud800"}, "message['value']{'\\ud800'}", "lone surrogate, '\\ud800' at position 0"),
+        ({"\ud800"}, "message['value']{'\\ud800'}", "lone surrogate, '\\ud800' at position 0"),
         ([lazystr("fine"), lazystr("\ud800")], "message['value'][1]", "lone surrogate"),
         (OrderedDict({1: 2}), "message['value'][1]", "a key must be a str"),
         ({"deep": OrderedDict({"a": OrderedDict({1: 2})})}, "message['value']['deep']['a'][1]", "must be a str"),
     ],
-    ids=lambda value: repr(value)[:30],
+    ids=named,
 )
 def test_refusals_name_the_key(serializer: Serializer, value: Any, key: str, problem: str) -> None:
     with pytest.raises(UnserializableMessage) as caught:

@@ -31,6 +31,12 @@ class _Plain(enum.Enum):
 
 _ZONE = datetime.timezone(datetime.timedelta(hours=5, minutes=45))
 
+
+def _named(value: object) -> str | None:
+    """Name a test after a value, where its text is the same in every process."""
+    return None if isinstance(value, (set, frozenset)) or " at 0x" in repr(value) else ascii(value)[:40]
+
+
 #: What is sent, and what must arrive: equal, and of the same type.
 ROUND_TRIPS: list[tuple[Any, Any]] = [
     (None, None),
@@ -85,7 +91,7 @@ REFUSALS: list[tuple[Any, str, str]] = [
 
 
 class MessagesContract(Harness):
-    @pytest.mark.parametrize(("sent", "expected"), ROUND_TRIPS, ids=lambda value: ascii(value)[:40])
+    @pytest.mark.parametrize(("sent", "expected"), ROUND_TRIPS, ids=_named)
     async def test_a_value_arrives_as_the_table_says(self, sent: Any, expected: Any) -> None:
         async with self.make_layer() as layer:
             await layer.group_add("group", "a")
@@ -106,7 +112,7 @@ class MessagesContract(Harness):
             await layer.send("channel", message)
             assert json.dumps(await next_message(layer, "channel")) == json.dumps(message)
 
-    @pytest.mark.parametrize(("value", "key", "words"), REFUSALS, ids=lambda value: ascii(value)[:40])
+    @pytest.mark.parametrize(("value", "key", "words"), REFUSALS, ids=_named)
     async def test_any_other_value_is_refused_when_it_is_sent(self, value: Any, key: str, words: str) -> None:
         async with self.make_layer() as layer:
             await layer.group_add("group", "channel")
