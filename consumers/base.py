@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Protocol
 from sealane.consumers.dispatch import Dispatcher
 from sealane.consumers.ending import Step, conclude
 from sealane.consumers.handlers import ENDINGS, HandlerTable
+from sealane.consumers.overrides import refuse_coroutines, require_awaitables
 from sealane.consumers.pull import PullQueue
 from sealane.db import DatabaseUse
 from sealane.exceptions import (
@@ -16,6 +17,7 @@ from sealane.exceptions import (
     FrameError,
     InvalidChannelLayerError,
     MessageError,
+    MessageWithoutType,
     StopConsumer,
     UnknownScopeType,
 )
@@ -87,6 +89,10 @@ class AsyncConsumer:
 
     @classmethod
     def _prepare(cls) -> None:
+        if cls._sync:
+            refuse_coroutines(cls)
+        else:
+            require_awaitables(cls)
         cls._client_handlers = HandlerTable(cls, "client", coroutines=not cls._sync)
         cls._layer_handlers = HandlerTable(cls, "layer", coroutines=not cls._sync)
         cls._client_names = cls._client_handlers.names
@@ -175,33 +181,35 @@ class AsyncConsumer:
     def _route_client(self, message: Message) -> Awaitable[None]:
         if isinstance(message, dict) and str(message.get("type")).replace(".", "_") in ENDINGS:
             return self._handle_last(message)
-        return self._handle(self._client_handlers.resolve(message), message)
+        return self._handle(self._client_handlers, message)
 
     def _route_layer(self, message: Message) -> Awaitable[None]:
-        return self._handle(self._layer_handlers.resolve(message), message)
+        return self._handle(self._layer_handlers, message)
 
-    def _handle(self, name: str, message: Message) -> Awaitable[None]:
-        return self._call("dispatch" if self._overrides_dispatch else name, message)
+    def _handle(self, table: HandlerTable, message: Message) -> Awaitable[None]:
+        name = table.resolve(message)
+        return self._call(table, "dispatch" if self._overrides_dispatch else name, message)
 
-    async def _call(self, name: str, message: Message) -> None:
-        await getattr(self, name)(message)
+    async def _call(self, table: HandlerTable, name: str, message: Message) -> None:
+        await table.begin(self, name, message)
 
     async def _handle_last(self, message: Message) -> None:
         """Handle the client's last event. Whatever its handler does, the consumer ends."""
         self._left(message)
         try:
-            await self._handle(self._client_handlers.resolve(message), message)
+            await self._handle(self._client_handlers, message)
         except Exception as error:
             await self._failed(error, message)
         raise StopConsumer
 
     async def dispatch(self, message: Message) -> None:
         """Hand a message to its handler. Override it to do something around every message."""
-        await getattr(self, self._handler_name(message))(message)
+        table = self._table_of(message)
+        await table.begin(self, table.resolve(message), message)
 
-    def _handler_name(self, message: Message) -> str:
+    def _table_of(self, message: Message) -> HandlerTable:
         # A message of the channel layer was let in by its own table before it came to dispatch().
-        return self._layer_names.get(message.get("type", "")) or self._client_handlers.resolve(message)
+        return self._layer_handlers if self._layer_handlers.knows(message) else self._client_handlers
 
     def _left(self, message: Message) -> None:
         """Note that the client has left, as its last event says."""
@@ -253,9 +261,13 @@ class AsyncConsumer:
 
     def _tolerates(self, error: Exception) -> bool:
         """Report what the policy lets pass, in one line without a traceback where the program is not to blame."""
-        if isinstance(error, MessageError) and error.source == "layer":
-            logger.warning("%s dropped a message of the channel layer: %s", self._name(), error)
-            return True
+        if isinstance(error, MessageError):
+            if error.source == "layer":
+                logger.warning("%s dropped a message of the channel layer: %s", self._name(), error)
+                return True
+            if isinstance(error, MessageWithoutType):
+                logger.warning("%s dropped an event of the server: %s", self._name(), error)
+                return True
         if self.error_policy == "log" and not isinstance(error, FrameError):
             logger.error("%s: a handler failed", self._name(), exc_info=error)
             return True

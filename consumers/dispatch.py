@@ -215,7 +215,9 @@ class Dispatcher:
         dispatch = self._dispatch_client
         target: Any
         target, names = self._shortcut or (None, None)
-        method, frame = dispatch, None
+        # False, and the type of no message: it stands for what is not a frame.
+        other: Any = []
+        method, frame = dispatch, other
         watched = self._read_ahead is not None
         burst = self._burst
         clients_turn = False
@@ -251,11 +253,11 @@ class Dispatcher:
                                 kind = message["type"]
                                 if kind is not frame:
                                     method = getattr(target, names[kind])
-                                    frame = kind if names[kind] == "websocket_receive" else None
+                                    frame = kind if names[kind] == "websocket_receive" else other
                             except (KeyError, TypeError):
-                                method, frame = dispatch, None
+                                method, frame = dispatch, other
                         # The interpreter is quicker with a name that stands here than with getattr().
-                        steps = (method(message) if frame is None else target.websocket_receive(message)).__await__()
+                        steps = (target.websocket_receive(message) if frame else method(message)).__await__()
                         waits_for = next(steps, THROUGH)
                         if waits_for is not THROUGH:
                             rest = Rest(message, None, steps, waits_for)
@@ -351,7 +353,8 @@ class Dispatcher:
                     waiting.behind -= 1
                 else:
                     del self._queue[0]
-                    self._queued_bytes -= _size(waiting)
+                    if self._read_ahead is not None:
+                        self._queued_bytes -= _size(waiting)
                     self.busy = CLIENT
                     rest = self.start(self._dispatch_client, waiting)
                     if rest is not None:
@@ -433,7 +436,8 @@ class Dispatcher:
             self._queue = deque()
         self._queue.append(message)
         self.ready = True
-        if not isinstance(message, Failure):
+        # Without a bound, as in await_many_dispatch(), a message may be any object.
+        if self._read_ahead is not None and not isinstance(message, Failure):
             self._queued_bytes += _size(message)
 
     def _may_read(self) -> bool:

@@ -1,15 +1,14 @@
 """Which method handles a message: the names, who may reach them, and a table per class that remembers."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, Literal
 
+from sealane.consumers.overrides import is_coroutine_method, is_framework
 from sealane.exceptions import MessageWithoutType, UnhandledMessage
 from sealane.types import Message
 
 __all__ = ["ENDINGS", "HandlerTable", "Source", "get_handler_name"]
-
-_FRAMEWORK = __name__.rpartition(".")[0]
 
 # Events that only a server may send. A consumer's own methods of these names are reached from the client's side only.
 _SERVER_EVENTS = frozenset(
@@ -73,7 +72,8 @@ class HandlerTable:
         """Return the method name for a message, or raise the named error that says why there is none."""
         kind = message.get("type") if isinstance(message, dict) else None
         if not isinstance(kind, str):
-            raise MessageWithoutType(self._consumer.__name__, self._source, list(message))
+            keys = list(message) if isinstance(message, dict) else []
+            raise MessageWithoutType(self._consumer.__name__, self._source, keys)
         known = self.names.get(kind) or self._others.get(kind)
         if known is not None:
             return known
@@ -85,8 +85,24 @@ class HandlerTable:
         (self.names if is_direct else self._others)[kind] = name
         return name
 
+    def knows(self, message: Message) -> bool:
+        """Tell whether a message of this type was resolved before."""
+        kind = message.get("type")
+        return kind in self.names or kind in self._others
+
+    def begin(self, consumer: object, name: str, message: Message) -> Awaitable[None]:
+        """Call a method of an asynchronous consumer. Return what is to be awaited, or raise the named error.
+
+        A plain function that returns an awaitable is a handler too; whether it does is known when it has run.
+        """
+        handling: Awaitable[None] = getattr(consumer, name)(message)
+        if not inspect.isawaitable(handling):
+            problem = f"{name}() must be a coroutine function (async def)"
+            raise UnhandledMessage(self._consumer.__name__, self._source, message["type"], problem)
+        return handling
+
     def _is_direct(self, method: Any) -> bool:
-        return not self._coroutines or inspect.iscoroutinefunction(method) or _is_ours(method.__module__)
+        return not self._coroutines or inspect.iscoroutinefunction(method) or is_framework(method.__module__)
 
     def _problem(self, name: str) -> str | None:
         if name.startswith("_"):
@@ -101,11 +117,8 @@ class HandlerTable:
         allowed = _SERVER_EVENTS if self._source == "client" else _FORWARDED
         if name not in allowed and self._belongs_to_framework(name):
             return f"{name}() is a method of the framework, not a handler"
-        if name in _SERVER_EVENTS and _is_ours(getattr(method, "__module__", None)):
-            return None  # it may be a plain function that returns a coroutine, to spare one around it
-        is_coroutine = inspect.iscoroutinefunction(method) or inspect.iscoroutinefunction(inspect.unwrap(method))
-        if is_coroutine is not self._coroutines:
-            return f"{name}() must be {'a coroutine function (async def)' if self._coroutines else 'a plain function'}"
+        if not self._coroutines and is_coroutine_method(self._consumer, name):
+            return f"{name}() must be a plain function"
         is_bound = isinstance(inspect.getattr_static(self._consumer, name), staticmethod | classmethod)
         try:
             inspect.signature(method).bind(*([None] if is_bound else [None, None]))
@@ -114,12 +127,6 @@ class HandlerTable:
         return None
 
     def _belongs_to_framework(self, name: str) -> bool:
-        return any(name in vars(base) for base in self._consumer.__mro__ if _is_framework(base))
-
-
-def _is_framework(base: type) -> bool:
-    return base is object or _is_ours(base.__module__)
-
-
-def _is_ours(module: object) -> bool:
-    return isinstance(module, str) and (module == _FRAMEWORK or module.startswith(f"{_FRAMEWORK}."))
+        return any(
+            name in vars(base) for base in self._consumer.__mro__ if base is object or is_framework(base.__module__)
+        )

@@ -4,15 +4,21 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
 
 from sealane.consumers.dispatch import BURST, Dispatcher
 from sealane.consumers.ending import finish
 from sealane.layers.gap import Gap
-from sealane.types import Message, Receive
 
-__all__ = ["PullQueue", "await_many_dispatch"]
+__all__ = ["PullQueue", "Source", "await_many_dispatch"]
 
 logger = logging.getLogger("sealane.consumers")
+
+#: What is called for one message, which may be any object.
+Source = Callable[[], Awaitable[Any]]
+
+# What take() returns for a message that is None. Its None says that no message waits.
+_NONE: Final = object()
 
 #: Seconds that a source may take to end after its cancellation.
 SOURCE_TIMEOUT = 5.0
@@ -29,10 +35,10 @@ class PullQueue:
     overflowed = False
     gap: Gap | None = None
 
-    def __init__(self, dispatcher: Dispatcher, sources: Sequence[Receive], ended: Callable[[], None]) -> None:
+    def __init__(self, dispatcher: Dispatcher, sources: Sequence[Source], ended: Callable[[], None]) -> None:
         self._dispatcher = dispatcher
         self._ended = ended
-        self._waiting: deque[tuple[Message, asyncio.Event]] = deque()
+        self._waiting: deque[tuple[Any, asyncio.Event]] = deque()
         self._given: asyncio.Event | None = None
         self._closing = False
         self._open = len(sources)
@@ -42,13 +48,13 @@ class PullQueue:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def take(self) -> Message | None:
+    def take(self) -> Any:
         """Return the next message; to ask for it says that the one before was dispatched."""
         self.done()
         if not self._waiting:
             return None
         message, self._given = self._waiting.popleft()
-        return message
+        return _NONE if message is None else message
 
     def done(self) -> None:
         """Say that the message taken last was dispatched: its source may be called again."""
@@ -64,7 +70,7 @@ class PullQueue:
         for pump in self._pumps:
             await finish(pump, SOURCE_TIMEOUT, "A source of await_many_dispatch()")
 
-    async def _pump(self, source: Receive) -> None:
+    async def _pump(self, source: Source) -> None:
         dispatched = asyncio.Event()
         while True:
             try:
@@ -91,13 +97,14 @@ class PullQueue:
 
 
 async def await_many_dispatch(
-    consumer_callables: Sequence[Receive],
-    dispatch: Callable[[Message], Awaitable[None]],
+    consumer_callables: Sequence[Source],
+    dispatch: Callable[[Any], Awaitable[None]],
 ) -> None:
     """Await several sources at once and dispatch their messages, one at a time.
 
     Each of ``consumer_callables`` is called for one message, and called again only when that message was dispatched.
-    The first is awaited in the caller's own task, each of the others in one task that lives as long as the call.
+    A message may be any object. The first is awaited in the caller's own task, each of the others in one task that
+    lives as long as the call.
 
     Order: per source, as given. Sources that always have something take turns.
     End: a source that raises StopAsyncIteration has ended and the others go on; when all have, the call returns. Any
@@ -118,7 +125,7 @@ async def await_many_dispatch(
         if not open_sources:
             dispatcher.stop(all_ended)
 
-    async def receive() -> Message:
+    async def receive() -> Any:
         try:
             return await first()
         except StopAsyncIteration:
@@ -126,11 +133,11 @@ async def await_many_dispatch(
             await asyncio.get_running_loop().create_future()  # until stop() ends the run
             raise
 
-    async def failed(error: Exception, message: Message) -> None:
+    async def failed(error: Exception, message: object) -> None:
         raise error
 
-    async def dispatch_pulled(message: Message) -> None:
-        await dispatch(message)
+    async def dispatch_pulled(message: Any) -> None:
+        await dispatch(None if message is _NONE else message)
         queue.done()
 
     dispatcher = Dispatcher(

@@ -9,6 +9,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 
 from sealane.consumers.base import AsyncConsumer
 from sealane.consumers.ending import Step
+from sealane.consumers.handlers import HandlerTable
 from sealane.consumers.threads import run_in_own_thread, run_in_thread
 from sealane.exceptions import StopConsumer
 from sealane.layers import Gap
@@ -69,12 +70,13 @@ class SyncConsumer(AsyncConsumer):
         if not task.cancelled() and task.exception() is not None:
             self._stop(task.exception() or StopConsumer())
 
-    def _handle(self, name: str, message: Message) -> Awaitable[None]:
+    def _handle(self, table: HandlerTable, message: Message) -> Awaitable[None]:
+        name = table.resolve(message)
         return self._in_thread(self.dispatch if self._overrides_dispatch else getattr(self, name), message)
 
     def dispatch(self, message: Message) -> None:  # type: ignore[override]
         """Hand a message to its handler, in the thread. Override it to do something around every message."""
-        getattr(self, self._handler_name(message))(message)
+        getattr(self, self._table_of(message).resolve(message))(message)
 
     async def _report(self, error: Exception, message: Message | None) -> None:
         await self._in_thread(self.on_error, error, message)

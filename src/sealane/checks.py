@@ -106,7 +106,7 @@ def _check_layer(alias: str) -> list[checks.CheckMessage]:
     try:
         layer = channel_layers.make_backend(alias)
     except Exception as error:
-        return [checks.Error(_layer_problem(alias, error), hint=_LAYER_HINT, id="sealane.E004")]
+        return [checks.Error(_layer_problem(alias, error), hint=_layer_hint(alias), id="sealane.E004")]
     found: list[checks.CheckMessage] = []
     if "TEST_CONFIG" in channel_layers.configs[alias]:
         try:
@@ -129,6 +129,25 @@ _LAYER_HINT = (
     "A channel layer is a dict with BACKEND, the dotted name of its class, and perhaps CONFIG and TEST_CONFIG, the "
     "options of that class."
 )
+
+
+# The layers of Channels and channels_redis, and Sealane's own of the same kind.
+_SUCCESSORS = {
+    "channels.layers.InMemoryChannelLayer": "InMemoryChannelLayer",
+    "channels_redis.core.RedisChannelLayer": "RedisChannelLayer",
+    "channels_redis.pubsub.RedisPubSubChannelLayer": "RedisPubSubChannelLayer",
+}
+
+
+def _layer_hint(alias: str) -> str:
+    from sealane.layers import channel_layers
+
+    config = channel_layers.configs[alias]
+    path = config.get("BACKEND") if isinstance(config, dict) else None
+    if not isinstance(path, str) or path.partition(".")[0] not in ("channels", "channels_redis"):
+        return _LAYER_HINT
+    names = [_SUCCESSORS[path]] if path in _SUCCESSORS else list(_SUCCESSORS.values())
+    return f"A layer of Channels has its successor here: {' or '.join(f'sealane.layers.{name}' for name in names)}."
 
 
 def _layer_problem(alias: str, error: Exception) -> str:

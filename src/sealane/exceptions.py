@@ -413,15 +413,19 @@ class UnserializableMessage(SealaneError, TypeError):
 
 
 class ChannelFull(SealaneError):
-    """A channel holds as many messages as its capacity; the message was not taken."""
+    """A channel holds as many messages as its capacity; the message was not taken.
 
-    def __init__(self, channel: str, capacity: int) -> None:
+    A layer of your own may leave out what it does not know.
+    """
+
+    def __init__(self, channel: str = "", capacity: int = 0) -> None:
         super().__init__(channel, capacity)
         self.channel = channel
         self.capacity = capacity
 
     def __str__(self) -> str:
-        return f"Channel {self.channel!r} is full: {self.capacity} messages wait there"
+        waiting = f": {self.capacity} messages wait there" if self.capacity else ""
+        return f"Channel {self.channel!r} is full{waiting}" if self.channel else f"A channel is full{waiting}"
 
 
 class ChannelClosed(SealaneError):
@@ -436,14 +440,20 @@ class ChannelClosed(SealaneError):
 
 
 class MessageTooLarge(SealaneError):
-    """A message is over the layer's size limit, in bytes."""
+    """A message is over the layer's size limit, in bytes. A layer of your own may leave out what it does not know."""
 
-    def __init__(self, size: int, limit: int) -> None:
+    def __init__(self, size: int = 0, limit: int = 0) -> None:
         super().__init__(size, limit)
         self.size = size
         self.limit = limit
 
     def __str__(self) -> str:
+        if isinstance(self.size, str):
+            return f"Message is too large: {self.size}"  # as Channels' exception of this name, which takes anything
+        if not self.limit:
+            return f"Message is too large{f': {self.size} bytes when serialized' if self.size else ''}"
+        if not self.size:
+            return f"Message is too large: the limit is {self.limit} bytes"
         return f"Message is {self.size} bytes when serialized; the limit is {self.limit}"
 
 

@@ -2,12 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from sealane.consumers import await_many_dispatch
+from sealane.consumers import await_many_dispatch, pull
 from sealane.types import Message, Receive
 from tests.consumers.conftest import Run, until
 
@@ -16,11 +16,11 @@ def numbered(name: str, count: int) -> list[Message]:
     return [{"type": "number", "source": name, "n": n} for n in range(count)]
 
 
-def source(messages: list[Message], end: Callable[[], Any] | None = None) -> Receive:
+def source(messages: list[Any], end: Callable[[], Any] | None = None) -> Callable[[], Awaitable[Any]]:
     """A source that always has its next message at once, and then ends in one way or another."""
     remaining = iter(messages)
 
-    async def receive() -> Message:
+    async def receive() -> Any:
         for message in remaining:
             return message
         if end is None:
@@ -59,6 +59,64 @@ def test_each_source_is_dispatched_in_its_order(run: Run, suspend: bool) -> None
     run(await_many_dispatch(sources, record))
 
     assert {name: record.of(name) for name in "abc"} == {name: list(range(50)) for name in "abc"}
+
+
+class Plain:
+    """An object that is nothing but itself."""
+
+
+@pytest.mark.parametrize("suspend", [False, True], ids=["handlers that never wait", "handlers that wait"])
+@pytest.mark.parametrize("others", [0, 1, 2], ids=["one source", "two sources", "three sources"])
+@pytest.mark.parametrize(
+    "make",
+    [str, lambda n: Plain(), lambda n: None, lambda n: n or 0, lambda n: (n, b"x"), lambda n: {}],
+    ids=["strings", "objects", "None", "numbers", "tuples", "empty dicts"],
+)
+def test_a_message_may_be_any_object(run: Run, make: Callable[[int], Any], others: int, suspend: bool) -> None:
+    handed_out: list[list[Any]] = [[make(n) for n in range(20)] for _ in range(1 + others)]
+    dispatched: list[Any] = []
+
+    async def dispatch(message: Any) -> None:
+        if suspend:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        dispatched.append(message)
+
+    run(await_many_dispatch([source(messages, StopAsyncIteration) for messages in handed_out], dispatch))
+
+    assert sorted(map(id, dispatched)) == sorted(id(message) for messages in handed_out for message in messages)
+
+
+def test_a_message_that_waited_for_its_turn_may_be_any_object(run: Run) -> None:
+    """The first source hands out its message while a handler for the other one runs, so that it is put aside."""
+    dispatched: list[Any] = []
+
+    async def main() -> None:
+        running, go_on = asyncio.Event(), asyncio.Event()
+        texts, frames = iter(["text", "more"]), iter([b"bytes"])
+
+        async def first() -> str:
+            await running.wait()
+            for text in texts:
+                go_on.set()
+                return text
+            raise StopAsyncIteration
+
+        async def other() -> bytes:
+            for frame in frames:
+                return frame
+            raise StopAsyncIteration
+
+        async def dispatch(message: str | bytes) -> None:
+            if message == b"bytes":
+                running.set()
+                await go_on.wait()
+            dispatched.append(message)
+
+        await await_many_dispatch([first, other], dispatch)
+
+    run(main())
+    assert dispatched == [b"bytes", "text", "more"]
 
 
 @pytest.mark.parametrize("suspend", [False, True], ids=["handlers that never wait", "handlers that wait"])
@@ -197,6 +255,38 @@ def test_a_cancelled_call_cancels_the_handler_and_leaves_no_task(run: Run) -> No
 
     run(main())
     assert cancelled == [True]
+
+
+def test_a_source_that_answers_its_cancellation_with_a_message_ends_all_the_same(
+    run: Run, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nobody waits: the source ends by itself, or the deadline of its end is told.
+    monkeypatch.setattr(pull, "SOURCE_TIMEOUT", 0.05)
+    answers: list[str] = []
+
+    async def answers_its_cancellation() -> Message:
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            answers.append("late")
+        return {"type": "late"}
+
+    async def main() -> None:
+        record = Recorder()
+        sources = [source(numbered("a", 1)), answers_its_cancellation]
+        call = asyncio.ensure_future(await_many_dispatch(sources, record))
+        await until(lambda: record.messages)
+        await asyncio.sleep(0)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+    with caplog.at_level(logging.WARNING, logger="sealane.consumers"):
+        run(main())
+    assert answers == ["late"]
+    assert [record.getMessage() for record in caplog.records if record.name == "sealane.consumers"] == [
+        "await_many_dispatch() ended with 1 messages that were received and not dispatched"
+    ]
 
 
 def test_what_waited_when_dispatch_raised_is_reported(run: Run, caplog: pytest.LogCaptureFixture) -> None:

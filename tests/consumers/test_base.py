@@ -70,6 +70,45 @@ async def test_any_protocol_can_be_handled(consumer: type[AsyncConsumer]) -> Non
     await client.wait()
 
 
+@pytest.mark.parametrize("consumer", [AsyncConsumer, SyncConsumer], ids=["async", "sync"])
+async def test_a_job_is_not_taken_before_the_one_before_is_done(consumer: type[AsyncConsumer]) -> None:
+    """Whoever takes a job loses it with the process, so a worker takes one at a time. A client is read ahead."""
+    over = threading.Event()
+    entered = threading.Event()
+
+    async def make(self: AsyncConsumer, message: dict[str, Any]) -> None:
+        entered.set()
+        while not over.is_set():
+            await asyncio.sleep(0.001)
+
+    def make_in_thread(self: SyncConsumer, message: dict[str, Any]) -> None:
+        entered.set()
+        over.wait(5)
+
+    make_it = make_in_thread if consumer is SyncConsumer else make
+    worker: Any = type("Worker", (consumer,), {"thumbnail_make": make_it})
+    for scope, taken in [({"type": "channel", "channel": "thumbnails"}, 1), ({"type": "other"}, 2)]:
+        over.clear()
+        entered.clear()
+        jobs = asyncio.Queue[dict[str, Any]]()
+        for _ in range(2):
+            jobs.put_nowait({"type": "thumbnail.make"})
+        call = asyncio.ensure_future(worker()(scope, jobs.get, None))
+        async with asyncio.timeout(5):
+            while not entered.is_set():
+                await asyncio.sleep(0.001)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert 2 - jobs.qsize() == taken
+        over.set()
+        async with asyncio.timeout(5):
+            while not jobs.empty():
+                await asyncio.sleep(0.001)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+
 class Member(AsyncWebsocketConsumer):
     groups = ["room"]
 
@@ -254,19 +293,34 @@ async def test_sync_handlers_and_database_sync_to_async_close_their_connections_
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_spawned_tasks_and_the_end_close_old_connections_too() -> None:
+async def test_a_spawned_task_closes_old_connections_when_it_ends() -> None:
+    spawned: list[asyncio.Task[None]] = []
+
     class Spawns(AsyncWebsocketConsumer):
         async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-            self.spawn(self.work())
+            spawned.append(self.spawn(self.work()))
 
         async def work(self) -> None:
             await User.objects.acount()
-            await self.send(text_data="done")
-
-        async def disconnect(self, code: int) -> None:
-            await User.objects.acount()
+            assert await sync_to_async(_is_open)()
 
     async with WebsocketCommunicator(Spawns.as_asgi(), "/") as client:
         await client.send_to(text_data="x")
-        await client.receive_from()
+        async with asyncio.timeout(5):
+            while not spawned:
+                await asyncio.sleep(0.001)
+            await spawned[0]
+        # The connection is open still, and no other handler has run.
+        assert not await sync_to_async(_is_open)()
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_the_end_closes_old_connections() -> None:
+    class Counts(AsyncWebsocketConsumer):
+        async def disconnect(self, code: int) -> None:
+            await User.objects.acount()
+            assert await sync_to_async(_is_open)()
+
+    async with WebsocketCommunicator(Counts.as_asgi(), "/"):
+        pass
     assert not await sync_to_async(_is_open)()

@@ -315,3 +315,20 @@ def test_a_wrapper_that_connects_is_removed_again() -> None:
     User.objects.count()
     assert len(calls) == 1
     assert wrapper not in connection.execute_wrappers
+
+
+@pytest.mark.parametrize("kind", [None, False, [], 0], ids=repr)
+async def test_an_event_of_no_type_calls_no_handler_again(kind: object) -> None:
+    calls: list[str] = []
+
+    class Noted(AsyncWebsocketConsumer):
+        async def connect(self) -> None:
+            calls.append("connect")
+            await self.accept()
+
+    async with WebsocketCommunicator(Noted.as_asgi(), "/") as client:
+        await client.connect()
+        await client.send_input({"type": kind})
+        await client.receive_nothing()
+        await client.send_to(text_data="on")
+    assert calls == ["connect"]

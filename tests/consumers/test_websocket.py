@@ -1,6 +1,7 @@
 """WebSocket consumers: what both faces promise, and the end that is certain. No database, no real server."""
 
 import asyncio
+import json
 import logging
 import threading
 import uuid
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 from django.core.exceptions import SynchronousOnlyOperation
+from django.core.serializers.json import DjangoJSONEncoder
 from django.test import override_settings
 from django.utils.translation import gettext_lazy
 
@@ -373,7 +375,7 @@ class Helpers(AsyncWebsocketConsumer):
     groups = ["room"]
 
     def plain(self, event: dict[str, Any]) -> None:
-        raise AssertionError
+        pass
 
     async def two_arguments(self, event: dict[str, Any], other: int) -> None:
         raise AssertionError
@@ -382,7 +384,7 @@ class Helpers(AsyncWebsocketConsumer):
         await self.send(text_data="fine")
 
 
-async def test_only_a_coroutine_function_of_one_message_is_a_handler(
+async def test_only_what_can_be_awaited_and_takes_one_message_is_a_handler(
     layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with WebsocketCommunicator(Helpers.as_asgi(), "/") as client:
@@ -602,6 +604,26 @@ async def test_the_policy_log_reports_and_goes_on(
     assert ours(caplog)[0].exc_info is not None
 
 
+@pytest.mark.parametrize("consumer", [AsyncMember, SyncMember], ids=["async", "sync"])
+@pytest.mark.parametrize(
+    ("event", "keys"), [({}, "none"), ({"text": "x"}, "'text'"), ({"type": 5}, "'type'")], ids=repr
+)
+async def test_an_event_of_the_server_without_a_type_is_dropped_with_one_line(
+    consumer: type[AsyncConsumer], event: dict[str, Any], keys: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = WebsocketCommunicator(consumer.as_asgi(), "/room/")
+    await client.connect()
+    with caplog.at_level(logging.INFO, logger="sealane.consumers"):
+        await client.send_input(event)
+        await client.disconnect()
+    name = consumer.__name__
+    assert lines(caplog) == [
+        f"{name} at '/room/' dropped an event of the server: Incoming message has no 'type' attribute "
+        f"(its keys: {keys}); {name} needs a string such as 'chat.message' to choose a handler"
+    ]
+    assert ours(caplog)[0].exc_info is None
+
+
 async def test_an_event_of_the_server_without_a_handler_is_a_clear_error() -> None:
     client = WebsocketCommunicator(AsyncEcho.as_asgi(), "/")
     await client.connect()
@@ -733,6 +755,25 @@ async def test_a_frame_that_cannot_be_read_closes_with_its_code_and_one_line(
     assert ours(caplog)[0].exc_info is None
 
 
+@both_json
+async def test_no_encoder_is_made_for_a_frame(consumer: type[AsyncConsumer], monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+
+    class Counted(DjangoJSONEncoder):
+        def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+            made.append(cls)
+            return super().__new__(cls)
+
+    # Whoever makes one makes a class that the module names, or says so to the json module.
+    monkeypatch.setattr("sealane.consumers.json.DjangoJSONEncoder", Counted)
+    monkeypatch.setattr(json.JSONEncoder, "__init__", lambda self, **kwargs: made.append(self))
+    async with WebsocketCommunicator(consumer.as_asgi(), "/") as client:
+        for _ in range(3):
+            await client.send_to(text_data='{"number": 1}')
+            assert await client.receive_from() == '{"number": 1}'
+    assert made == []
+
+
 async def test_json_is_encoded_by_djangos_rules() -> None:
     class Sends(AsyncJsonWebsocketConsumer):
         async def connect(self) -> None:
@@ -813,6 +854,7 @@ async def test_async_to_sync_in_a_sync_handler_comes_back_to_its_loop(layer: InM
 async def test_disconnect_of_a_cancelled_sync_consumer_comes_after_its_handler() -> None:
     order: list[str] = []
     entered = threading.Event()
+    waiting = threading.Event()
     go_on = threading.Event()
 
     class Slow(WebsocketConsumer):
@@ -824,13 +866,17 @@ async def test_disconnect_of_a_cancelled_sync_consumer_comes_after_its_handler()
         def disconnect(self, code: int) -> None:
             order.append(f"disconnect {code}")
 
+        async def _wait_for_threads(self) -> None:
+            waiting.set()
+            await super()._wait_for_threads()
+
     client = WebsocketCommunicator(Slow.as_asgi(), "/")
     await client.connect()
     await client.send_to(text_data="x")
     await until(entered.is_set)
     client.future.cancel()
-    for _ in range(5):
-        await asyncio.sleep(0)
+    # The thread cannot be stopped, so its task is not over, and the end waits for it.
+    await until(waiting.is_set)
     assert order == []
     go_on.set()
     with pytest.raises(asyncio.CancelledError):

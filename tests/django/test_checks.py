@@ -158,6 +158,31 @@ def test_a_channel_layer_is_configured_wrongly(layer: object, problem: str) -> N
     assert message.hint.startswith("A channel layer is a dict with BACKEND")
 
 
+@pytest.mark.parametrize(
+    ("backend", "successors"),
+    [
+        ("channels.layers.InMemoryChannelLayer", "sealane.layers.InMemoryChannelLayer"),
+        ("channels_redis.core.RedisChannelLayer", "sealane.layers.RedisChannelLayer"),
+        ("channels_redis.pubsub.RedisPubSubChannelLayer", "sealane.layers.RedisPubSubChannelLayer"),
+        (
+            "channels_redis.another.Layer",
+            "sealane.layers.InMemoryChannelLayer or sealane.layers.RedisChannelLayer or "
+            "sealane.layers.RedisPubSubChannelLayer",
+        ),
+    ],
+)
+def test_a_layer_of_channels_has_its_successor_named(
+    backend: str, successors: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in "channels", "channels_redis":
+        monkeypatch.setitem(sys.modules, package, None)  # not to be imported, installed or not
+    message = only(found(CHANNEL_LAYERS={"chat": {"BACKEND": backend}}))
+
+    assert message.id == "sealane.E004"
+    assert f"CHANNEL_LAYERS['chat']['BACKEND'] is {backend!r}, which cannot be imported" in message.msg
+    assert message.hint == f"A layer of Channels has its successor here: {successors}."
+
+
 class ExplosiveLayer(InMemoryChannelLayer):
     """A layer whose constructor fails in a way of its own."""
 

@@ -21,7 +21,9 @@ __all__ = ["Project", "wait_until"]
 LIMIT = 20
 
 #: What stands for the environment that a reader makes. The tests have theirs already.
-ENVIRONMENT = re.compile(r"python3 -m venv \.venv|\. \.venv/bin/activate|python -m pip install \"sealane\[server\]\"")
+ENVIRONMENT = re.compile(
+    r"python3 -m venv \.venv|\. \.venv/bin/activate|python -m pip install \"/path/to/sealane\[server\]\""
+)
 
 #: The address that the pages name. Here it is a free port.
 ADDRESS = "127.0.0.1:8000"

@@ -141,7 +141,11 @@ def test_an_error_inside_a_layer_is_not_taken_for_a_missing_alias() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ([], r"CHANNEL_LAYERS\['default'\] is of type list; expected a dict with the keys 'BACKEND', 'CONFIG', 'TEST_CONFIG'"),
+        (
+            [],
+            r"CHANNEL_LAYERS\['default'\] is of type list; expected a dict with the keys 'BACKEND', 'CONFIG', "
+            r"'TEST_CONFIG'",
+        ),
         ({}, r"CHANNEL_LAYERS\['default'\] has no BACKEND; expected the path of a class, such as 'sealane\.layers\."),
         (
             {"BACKNED": MEMORY, "ROUTING": "x"},

@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.packaging.conftest import ROOT
 from tests.packaging.lowest import pin, pins
@@ -95,3 +96,16 @@ def test_pins_cover_what_users_install() -> None:
         "httptools",
         "uvloop",
     } <= names
+
+
+def test_every_requirement_has_a_lower_bound() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for requirements in [project["dependencies"], *project["optional-dependencies"].values()]:
+        for requirement in map(Requirement, requirements):
+            bounds = {specifier.operator for specifier in requirement.specifier}
+            assert requirement.name == "sealane" or bounds & {">=", "~="}, f"{requirement} has no lower bound"
+
+
+def test_a_release_is_tried_on_the_lowest_versions() -> None:
+    assert "Before a release, `make test-lowest` has to pass" in (ROOT / "CONTRIBUTING.md").read_text()
+    assert "\ntest-lowest:" in (ROOT / "Makefile").read_text()
