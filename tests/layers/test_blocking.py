@@ -2,12 +2,17 @@
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.contrib.auth.models import User
 from django.core.exceptions import SynchronousOnlyOperation
+from django.db import transaction
+from django.db.transaction import TransactionManagementError
+from django.utils.connection import ConnectionDoesNotExist
 
-from sealane.exceptions import MessageTooLarge
+from sealane.exceptions import InvalidName, MessageTooLarge, UnserializableMessage
 from sealane.layers import BaseChannelLayer, InMemoryChannelLayer, SyncChannelLayer
 from sealane.layers.blocking import BridgedSyncChannelLayer
 from tests.layers.test_contract import ThirdPartyLayer
@@ -76,3 +81,109 @@ def test_the_size_limit_is_the_most_that_is_taken() -> None:
     assert len(InMemoryChannelLayer(max_message_size=size).pack({"type": "x"})) == size
     with pytest.raises(MessageTooLarge, match=rf"Message is {size} bytes when serialized; the limit is {size - 1}"):
         InMemoryChannelLayer(max_message_size=size - 1).pack({"type": "x"})
+
+
+# After the commit
+
+
+@pytest.fixture(params=["memory", "bridge"])
+def layer(request: pytest.FixtureRequest) -> BaseChannelLayer:
+    """A layer in which channel "member" is in group "group", and one message fits into each channel."""
+    layer: BaseChannelLayer = InMemoryChannelLayer(capacity=1)
+    if request.param == "bridge":
+        layer = ThirdPartyLayer(inner=layer)
+    layer.sync.group_add("group", "member")
+    return layer
+
+
+def waiting(layer: BaseChannelLayer) -> int:
+    return layer.stats()["waiting"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_message_is_sent_after_the_commit(layer: BaseChannelLayer) -> None:
+    message: dict[str, Any] = {"type": "x", "values": [1]}
+    with transaction.atomic():
+        User.objects.create(username="ada")
+        layer.sync.group_send("group", message, on_commit=True)
+        layer.sync.send("channel", message, on_commit=True, using="default")
+        message["values"].append(2)
+        assert waiting(layer) == 0
+    # As it was when it was given.
+    assert layer.sync.receive("member", timeout=10) == {"type": "x", "values": [1]}
+    assert layer.sync.receive("channel", timeout=10) == {"type": "x", "values": [1]}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_message_is_not_sent_where_the_transaction_is_rolled_back(layer: BaseChannelLayer) -> None:
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        layer.sync.group_send("group", {"type": "x"}, on_commit=True)
+        layer.sync.send("channel", {"type": "x"}, on_commit=True)
+        raise ZeroDivisionError
+    with transaction.atomic():
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            layer.sync.send("channel", {"type": "of a savepoint"}, on_commit=True)
+            raise ZeroDivisionError
+        layer.sync.send("channel", {"type": "sent"}, on_commit=True)
+    assert waiting(layer) == 1
+    assert layer.sync.receive("channel", timeout=10) == {"type": "sent"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_message_is_sent_at_once_where_there_is_no_transaction(layer: BaseChannelLayer) -> None:
+    layer.sync.group_send("group", {"type": "x"}, on_commit=True)
+    layer.sync.send("channel", {"type": "x"}, on_commit=True)
+    assert waiting(layer) == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_rules_of_django_hold_for_manual_transactions_and_unknown_databases(layer: BaseChannelLayer) -> None:
+    with pytest.raises(ConnectionDoesNotExist, match="elsewhere"):
+        layer.sync.group_send("group", {"type": "x"}, on_commit=True, using="elsewhere")
+    transaction.set_autocommit(False)
+    try:
+        with pytest.raises(TransactionManagementError, match="manual transaction management"):
+            layer.sync.send("channel", {"type": "x"}, on_commit=True)
+    finally:
+        transaction.rollback()
+        transaction.set_autocommit(True)
+    assert waiting(layer) == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_message_for_after_the_commit_is_checked_at_once(layer: BaseChannelLayer) -> None:
+    with transaction.atomic():
+        for call in (layer.sync.send, layer.sync.group_send):
+            with pytest.raises(InvalidName):
+                call("not valid", {"type": "x"}, on_commit=True)
+            with pytest.raises(UnserializableMessage):
+                call("name", {"type": "x", "value": object()}, on_commit=True)
+    assert waiting(layer) == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_error_of_sending_does_not_fail_what_was_committed(
+    layer: BaseChannelLayer, caplog: pytest.LogCaptureFixture
+) -> None:
+    ran = []
+    with transaction.atomic():
+        User.objects.create(username="ada")
+        for number in range(2):
+            layer.sync.send("channel", {"type": "x", "number": number}, on_commit=True)
+        transaction.on_commit(lambda: ran.append(True))
+    assert User.objects.filter(username="ada").exists()
+    assert ran == [True]
+    (record,) = [record for record in caplog.records if record.name == "sealane.layers"]
+    assert record.levelname == "ERROR"
+    assert record.getMessage() == (
+        "A message to channel 'channel' was not sent after the commit: Channel 'channel' is full: 1 messages wait there"
+    )
+    assert record.exc_info is not None
+    assert layer.sync.receive("channel", timeout=10) == {"type": "x", "number": 0}
+
+
+def test_a_database_without_on_commit_is_refused(layer: BaseChannelLayer) -> None:
+    for call in (layer.sync.send, layer.sync.group_send):
+        with pytest.raises(TypeError, match=r"using='default' names the database .*; it needs on_commit=True"):
+            call("name", {"type": "x"}, using="default")
+    assert waiting(layer) == 0

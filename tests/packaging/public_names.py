@@ -54,7 +54,12 @@ def import_public_names() -> dict[str, dict[str, Any]]:
             continue
         exported: list[str] = getattr(module, "__all__", [])
         for public in exported:
-            getattr(module, public)
+            try:
+                getattr(module, public)
+            except ImportError as error:
+                # It needs an extra, and says which.
+                if f"sealane[{error.name}]" not in str(error):
+                    raise
         report[name] = {"file": module.__file__, "names": exported}
     return report
 

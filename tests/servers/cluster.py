@@ -129,8 +129,11 @@ class Cluster:
                 role, leader, slots = "master", "-", f" {first}-{last - 1}"
             else:
                 role, leader, slots = "slave", self._ids[self.nodes[share]], ""
+            # Without it, Valkey's node knows no shard of its own, and dies of an assertion at its first SPUBLISH. Redis
+            # before 7.2 knows no such field.
+            shard = f",,shard-id={self._ids[self.nodes[share]]}" if self.flavour == "valkey" else ""
             yield (
-                f"{self._ids[node]} {HOST}:{port}@{bus} {','.join([*flags, role])} {leader} "
+                f"{self._ids[node]} {HOST}:{port}@{bus}{shard} {','.join([*flags, role])} {leader} "
                 f"0 0 {share + 1} connected{slots}"
             )
         yield f"vars currentEpoch {self._masters} lastVoteEpoch 0"

@@ -60,6 +60,24 @@ class ThreadsContract(Harness):
 
             await in_thread(work)
 
+    async def test_a_message_for_after_the_commit_is_checked_at_once(self) -> None:
+        # Whether it is sent then needs a database, which a layer's tests may not have.
+        async with self.make_layer() as layer:
+
+            def work() -> None:
+                for call in (layer.sync.send, layer.sync.group_send):
+                    with pytest.raises(InvalidName):
+                        call("not valid", message_with(1), on_commit=True)
+                    with pytest.raises(UnserializableMessage, match="object"):
+                        call("channel", message_with(object()), on_commit=True)
+                    with pytest.raises(TypeError, match="on_commit=True"):
+                        call("channel", message_with(1), using="default")
+
+            await in_thread(work)
+            with pytest.raises(SynchronousOnlyOperation):
+                layer.sync.group_send("group", message_with(1), on_commit=True)
+            await self.nothing_waits(layer, "channel")
+
     async def test_synchronous_calls_are_refused_in_an_event_loop(self) -> None:
         async with self.make_layer() as layer:
             sync = layer.sync

@@ -1,0 +1,57 @@
+"""Dropping everything that a layer has in Redis, for tests."""
+
+import re
+import secrets
+
+from sealane.layers.redis.branch import Branch
+
+__all__ = ["COUNT", "flush", "pattern_of"]
+
+#: Kinds of keys that are dropped: what waits in plain channels, groups, and who is in which. Mailboxes stay, and so
+#: do those who wait for or own a channel.
+_DROPPED = "cgjbx"
+
+#: Keys that are looked at in one call.
+COUNT = 500
+
+
+def pattern_of(base: bytes) -> bytes:
+    """Return the pattern of the keys that are dropped, all but one."""
+    return re.sub(rb"([\\*?\[\]^])", rb"\\\1", base) + f":[{_DROPPED}]:*".encode()
+
+
+async def flush(branches: list[Branch]) -> int:
+    """Drop what waits in plain channels and all groups, then tell every mailbox; return how many messages went."""
+    mailbox = branches[0].mailbox
+    identity = secrets.token_hex(8)
+    marked = [branch for branch in branches if branch.opened]
+    mailbox.flush_here(identity, marked)
+    dropped = 0
+    try:
+        for branch in branches:
+            dropped += await _drop(branch)
+    finally:
+        for branch in branches:
+            own = mailbox.id if branch in marked else ""
+            call = branch.run(branch.scripts.mark_flush, branch.options.maxlen, own, identity)
+            call.add_done_callback(branch.on_flush_marked if own else _ignore)
+    for branch in branches:
+        # Calls of one link are carried out in order: when this one is, the mark was posted.
+        await branch.link.call("PING")
+    return dropped
+
+
+def _ignore(_: object) -> None:
+    pass
+
+
+async def _drop(branch: Branch) -> int:
+    dropped = await branch.run(branch.scripts.drop, branch.base + b":e")
+    cursor: bytes | int = 0
+    pattern = pattern_of(branch.base)
+    while True:
+        cursor, keys = await branch.link.call("SCAN", cursor, "MATCH", pattern, "COUNT", COUNT)
+        if keys:
+            dropped += await branch.run(branch.scripts.drop, *keys)
+        if int(cursor) == 0:
+            return int(dropped)

@@ -1,0 +1,545 @@
+"""What the layers over Redis have in common: their options, their calls, and where each call goes."""
+
+import asyncio
+import contextlib
+import os
+import re
+import threading
+import time
+import weakref
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
+
+from sealane.exceptions import ChannelClosed, ChannelFull, ChannelLayerUnavailable, InvalidChannelLayerError
+from sealane.layers.base import BaseChannelLayer, _number_of
+from sealane.layers.counters import Counters
+from sealane.layers.inbox import Inbox
+from sealane.layers.notices import OverflowPolicy
+from sealane.layers.parcel import Parcel
+from sealane.layers.receiver import AsyncReceiver
+from sealane.layers.redis.blocking import RedisSyncChannelLayer
+from sealane.layers.redis.branch import Branch
+from sealane.layers.redis.flush import flush
+from sealane.layers.redis.full import FullLog
+from sealane.layers.redis.health import Health, ShardHealth, examine
+from sealane.layers.redis.hosts import parse_hosts
+from sealane.layers.redis.keyring import Undecryptable, parse_keys
+from sealane.layers.redis.mailbox import Mailbox
+from sealane.layers.redis.options import Options
+from sealane.layers.redis.scripts import Scripts
+from sealane.layers.redis.sharding import Shards
+from sealane.layers.redis.wire import mailbox_id, name_channel
+from sealane.types import Message
+
+__all__ = ["RedisLayer"]
+
+# States that the script `send` returns.
+_FULL, _CLOSED = 2, 3
+
+
+class RedisLayer(BaseChannelLayer):
+    """The calls of a layer over Redis. How a message comes into a mailbox is up to the subclass.
+
+    Every event loop that uses the layer has a mailbox of its own, with a connection for calls and one for reading per
+    shard, made when they are first needed. A channel of ``new_channel()`` belongs to the mailbox of the loop that made
+    it; any other channel is held by Redis until somebody takes or owns it.
+    """
+
+    scripts: ClassVar[Scripts]
+    #: Whether the number of a database is part of keys.
+    names_database: ClassVar[bool] = False
+    #: What ``sync`` is.
+    sync_class: ClassVar[type[RedisSyncChannelLayer]] = RedisSyncChannelLayer
+
+    def __init__(
+        self,
+        hosts: Any = None,
+        prefix: str = "asgi",
+        expiry: float = 60,
+        group_expiry: float = 86400,
+        capacity: int = 100,
+        channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
+        symmetric_encryption_keys: Iterable[str | bytes] | None = None,
+        random_prefix_length: int = 12,
+        serializer_format: str = "msgpack",
+        *,
+        overflow: OverflowPolicy = "drop_newest",
+        max_message_size: int | None = None,
+        cluster: bool = False,
+        shards: int | None = None,
+        lease: float = 15,
+        maxlen: int = 10_000,
+        timeout: float = 5,
+    ) -> None:
+        """Take the options of BaseChannelLayer, those of channels_redis, and a few more. Nothing connects yet.
+
+        hosts: where the servers are, as ``sealane.layers.redis.hosts.parse_hosts`` takes it.
+        prefix: what the layer's keys begin with; layers with the same hosts and prefix are one layer.
+        group_expiry, random_prefix_length: accepted so that existing settings work, and not used. A member stays in its
+            groups as long as its process lives.
+        symmetric_encryption_keys: the first encrypts messages, all decrypt them. Names are not encrypted.
+        cluster, shards: hosts are nodes of a Cluster, over which so many shards are spread.
+        lease: seconds after which a process that died, or was stopped, is taken out of all groups.
+        maxlen: how many messages the server keeps for a process that does not read, about.
+        timeout: seconds after which a call that the server does not carry out raises ChannelLayerUnavailable.
+
+        Raises InvalidChannelLayerError for a value that it cannot use.
+        """
+        super().__init__(
+            expiry,
+            capacity,
+            channel_capacity,
+            overflow=overflow,
+            serializer_format=serializer_format,
+            max_message_size=max_message_size,
+        )
+        self.group_expiry = group_expiry
+        _number_of("lease", lease, float, "seconds")
+        _number_of("maxlen", maxlen, int, "entries")
+        _number_of("timeout", timeout, float, "seconds")
+        if not isinstance(prefix, str) or not prefix:
+            raise InvalidChannelLayerError(f"prefix is {prefix!r}; expected a str that is not empty, such as 'asgi'")
+        self.prefix = prefix
+        self.places = parse_hosts(hosts, cluster=cluster, shards=shards)
+        if any(place.tag for place in self.places) and re.search("[{}]", prefix):
+            raise InvalidChannelLayerError(
+                f"prefix is {prefix!r}; expected one without braces: in a Cluster the layer puts a hash tag after it"
+            )
+        undecryptable = Undecryptable(type(self).__name__)
+        self.options = Options(
+            places=self.places,
+            shards=Shards([place.identity for place in self.places]),
+            scripts=self.scripts,
+            prefix=prefix,
+            expiry=max(1, int(expiry * 1000)),
+            lease=max(1, int(lease * 1000)),
+            maxlen=maxlen,
+            # At most half of what a channel takes, so that its receiver has a turn before it overflows.
+            batch=max(1, min(200, capacity // 2)),
+            timeout=timeout,
+            overflow=overflow,
+            capacity=self.get_capacity,
+            deserialize=self.serializer.deserialize,
+            keyring=parse_keys(symmetric_encryption_keys),
+            undecryptable=undecryptable,
+            names_database=self.names_database,
+        )
+        self._full = FullLog(overflow)
+        self._blocking = self.sync_class(self)
+        self._begin()
+        _layers.add(self)
+
+    def _begin(self) -> None:
+        self._lock = threading.RLock()
+        self._mailboxes: dict[asyncio.AbstractEventLoop, Mailbox] = {}
+        self._by_id: dict[str, Mailbox] = {}
+        self._former: list[Mailbox] = []
+        # What mailboxes have counted that are no more.
+        self._totals: dict[str, int] = {}
+
+    @abstractmethod
+    def make_mailbox(self, loop: asyncio.AbstractEventLoop) -> Mailbox:
+        """Return a new mailbox of an event loop."""
+
+    # Mailboxes
+
+    def _mailbox(self) -> Mailbox:
+        loop = asyncio.get_running_loop()
+        mailbox = self._mailboxes.get(loop)
+        if mailbox is None or mailbox.closed:
+            mailbox = self.make_mailbox(loop)
+            with self._lock:
+                self._bury()
+                self._mailboxes[loop] = mailbox
+                self._by_id[mailbox.id] = mailbox
+        return mailbox
+
+    def _bury(self) -> None:
+        """Forget the mailboxes of loops that are closed, but for what they have counted."""
+        for loop, mailbox in list(self._mailboxes.items()):
+            if loop.is_closed():
+                del self._mailboxes[loop]
+                self._by_id.pop(mailbox.id, None)
+                mailbox.close_here()
+                self._former.append(mailbox)
+        for mailbox in list(self._former):
+            if mailbox.ended or mailbox.loop.is_closed():
+                self._former.remove(mailbox)
+                _add(self._totals, mailbox.stats())
+
+    def mailbox(self, identity: str) -> Mailbox | None:
+        """Return the mailbox of this process that has an id; None where there is none."""
+        return self._by_id.get(identity)
+
+    def mailboxes(self) -> list[Mailbox]:
+        """Return the mailboxes of this process."""
+        with self._lock:
+            return list(self._mailboxes.values())
+
+    def note_full(self, channel: str) -> None:
+        """Log that a plain channel was full when a group's message came."""
+        self._full.note(channel, self.get_capacity)
+
+    # The calls
+
+    async def send(self, channel: str, message: Message) -> None:
+        mailbox = self._mailbox()
+        self._check_channel(mailbox, channel)
+        data = self.options.seal(self.pack(message))
+        owner = mailbox_id(channel)
+        if owner is None:
+            await self._send_plain(mailbox, channel, data)
+        else:
+            await self._post(mailbox, owner, channel, data)
+
+    async def _send_plain(self, mailbox: Mailbox, channel: str, data: bytes) -> None:
+        options = self.options
+        capacity = self.get_capacity(channel)
+        branch = mailbox.branch(options.shards.of_channel(channel))
+        reply = await branch.run(
+            self.scripts.send, options.maxlen, options.expiry, channel, data, capacity, self.overflow
+        )
+        mailbox.counters.sent += 1
+        mailbox.counters.addressed += 1
+        if reply and self._note(mailbox, channel, reply) == _FULL:
+            raise ChannelFull(channel, capacity)
+
+    def _note(self, mailbox: Mailbox, channel: str, reply: list[int]) -> int:
+        """Count what became of a message to a plain channel, and of those that were dropped for it."""
+        state, dropped, expired = reply
+        counters = mailbox.counters
+        counters.dropped_full += dropped
+        counters.dropped_expired += expired
+        counters.dropped_closed += state == _CLOSED
+        return state
+
+    async def _post(self, mailbox: Mailbox, owner: str, channel: str, data: bytes) -> None:
+        options = self.options
+        branch = mailbox.branch(options.shards.of_channel(channel))
+        is_own = owner == mailbox.id
+        if is_own:
+            branch.open()
+        arguments = (options.maxlen, owner, f"c{channel}", data)
+        number = await branch.run(self.scripts.post, *arguments)
+        if number == 0 and is_own:
+            # The server has forgotten this mailbox, which lives.
+            branch.heal()
+            number = await branch.run(self.scripts.post, *arguments)
+        counters = mailbox.counters
+        counters.sent += 1
+        if number == 0:
+            counters.addressed += 1
+            counters.dropped_closed += 1
+        elif is_own and number is not None and number > branch.posted:
+            branch.posted = number
+
+    async def receive(self, channel: str) -> Message:
+        loop = asyncio.get_running_loop()
+        mailbox = self._mailboxes.get(loop)
+        inbox = None if mailbox is None or type(channel) is not str else mailbox.channels.get(channel)
+        if mailbox is not None and inbox is not None and mailbox.mark in channel:
+            # The common cases of what follows: a channel of this loop, in which something waits or not.
+            home = mailbox
+            if inbox.head is not None and inbox.groups and inbox.loop is None:
+                parcel = mailbox.exchange.take(inbox)
+                if parcel is not None:
+                    return parcel.open(self.options.deserialize)
+        else:
+            mailbox = self._mailbox()
+            self._check_channel(mailbox, channel)
+            owner = mailbox_id(channel)
+            if owner is None:
+                return self._open(channel, await mailbox.plain.receive(channel))
+            home = self._owner(mailbox, owner, channel)
+        exchange = home.exchange
+        entered = exchange.receive(channel, lambda: AsyncReceiver(channel, loop))
+        if isinstance(entered, Parcel):
+            return entered.open(exchange.deserialize)
+        assert isinstance(entered, AsyncReceiver)
+        try:
+            await entered.future
+        except BaseException:
+            # Cancelled, or the coroutine was thrown away. It may have been given a message by then.
+            exchange.abandon(entered)
+            raise
+        return self._open(channel, entered)
+
+    def _owner(self, mailbox: Mailbox, identity: str, channel: str) -> Mailbox:
+        """Return the mailbox of this process to which a channel belongs."""
+        if identity == mailbox.id:
+            mailbox.home().open()
+            return mailbox
+        found = self._by_id.get(identity)
+        if found is None:
+            raise ChannelClosed(channel)
+        return found
+
+    def _open(self, channel: str, entered: Parcel | AsyncReceiver) -> Message:
+        parcel = entered.parcel if isinstance(entered, AsyncReceiver) else entered
+        if parcel is None:
+            raise ChannelClosed(channel)
+        return parcel.open(self.options.deserialize)
+
+    async def new_channel(self, prefix: str = "specific") -> str:
+        mailbox = self._mailbox()
+        name = name_channel(prefix, mailbox.id)
+        self.require_valid_channel_name(name)
+        branch = mailbox.home()
+        # Whoever gets the name may send there at once. Without a server it is a good name all the same.
+        with contextlib.suppress(ChannelLayerUnavailable):
+            branch.open()
+            if branch.ready is not None and not branch.ready.done():
+                await asyncio.shield(branch.ready)
+        return name
+
+    async def close_channel(self, channel: str) -> None:
+        mailbox = self._mailbox()
+        self._check_channel(mailbox, channel)
+        owner = mailbox_id(channel)
+        if owner is None:
+            await mailbox.plain.close(channel)
+        elif owner == mailbox.id:
+            mailbox.close_channel(channel)
+        else:
+            await self._ask(mailbox, self.options.shards.of_mailbox(owner), owner, f"x{channel}", "")
+
+    async def group_add(self, group: str, channel: str) -> None:
+        mailbox = self._mailbox()
+        self._check_group(mailbox, group)
+        self._check_channel(mailbox, channel)
+        options = self.options
+        owner = mailbox_id(channel)
+        shard = options.shards.of_group(group)
+        if owner is None:
+            kind = "c" if options.shards.of_channel(channel) == shard else "r"
+            await mailbox.branch(shard).run(self.scripts.plain_join, group, channel, kind, self.get_capacity(channel))
+        elif owner == mailbox.id:
+            await mailbox.group_add(group, channel)
+        else:
+            await self._adopt(mailbox, owner, shard, group, channel)
+
+    async def _adopt(self, mailbox: Mailbox, owner: str, shard: int, group: str, channel: str) -> None:
+        """Let a channel of another mailbox join a group."""
+        options = self.options
+        home = options.shards.of_mailbox(owner)
+        lease = 0
+        asked = None
+        if home != shard:
+            # It may not be known on the group's shard yet: it is put down there, and told to open it.
+            asked = mailbox.branch(home).run(self.scripts.post, options.maxlen, owner, f"o{group}", "")
+            lease = options.lease
+        branch = mailbox.branch(shard)
+        # Both calls are made before either is awaited: what is called next comes after them.
+        adopted = branch.run(self.scripts.adopt, options.maxlen, owner, lease, group, channel)
+        if asked is not None and await asked == 0:
+            # It is no more.
+            await branch.run(self.scripts.leave, owner, await adopted or 0, group)
+        await adopted
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        mailbox = self._mailbox()
+        self._check_group(mailbox, group)
+        self._check_channel(mailbox, channel)
+        owner = mailbox_id(channel)
+        shard = self.options.shards.of_group(group)
+        if owner is None:
+            await mailbox.branch(shard).run(self.scripts.plain_leave, group, channel)
+        elif owner == mailbox.id:
+            await mailbox.group_discard(group, channel)
+        else:
+            await self._ask(mailbox, shard, owner, f"-{group}", channel)
+
+    async def _ask(self, mailbox: Mailbox, shard: int, owner: str, address: str, payload: str) -> bool:
+        """Post to another mailbox what it is to do; return whether it is there."""
+        number = await mailbox.branch(shard).run(self.scripts.post, self.options.maxlen, owner, address, payload)
+        return bool(number != 0)
+
+    async def group_send(self, group: str, message: Message) -> None:
+        mailbox = self._mailbox()
+        self._check_group(mailbox, group)
+        options = self.options
+        data = options.seal(self.pack(message))
+        branch = mailbox.branch(options.shards.of_group(group))
+        own = mailbox.id if branch.opened else ""
+        call = branch.run(self.scripts.group_send, options.maxlen, options.expiry, group, data, own, self.overflow)
+        if len(self.places) == 1:
+            reply = await call
+        else:
+            try:
+                reply = await asyncio.shield(call)
+            except asyncio.CancelledError:
+                # It is carried out, and so the members on other shards are to get it too.
+                call.add_done_callback(lambda call: self._relay_later(mailbox, branch, data, call))
+                raise
+        mailbox.counters.group_sent += 1
+        if type(reply) is int:
+            if reply > branch.posted:
+                branch.posted = reply
+        elif reply is not None:
+            for relayed in self._relay(mailbox, branch, data, reply):
+                await asyncio.shield(relayed)
+
+    def _relay_later(self, mailbox: Mailbox, branch: Branch, data: bytes, call: "asyncio.Future[Any]") -> None:
+        if not call.cancelled() and call.exception() is None and isinstance(call.result(), list):
+            with contextlib.suppress(ChannelLayerUnavailable):
+                self._relay(mailbox, branch, data, call.result())
+
+    def _relay(self, mailbox: Mailbox, branch: Branch, data: bytes, reply: list[Any]) -> "list[asyncio.Future[Any]]":
+        """Count what became of a group's message in plain channels, and send it to those of other shards."""
+        number, addressed, dropped, expired, closed, full, elsewhere = reply
+        branch.posted = max(branch.posted, number)
+        counters = mailbox.counters
+        counters.addressed += addressed
+        counters.dropped_full += dropped
+        counters.dropped_expired += expired
+        counters.dropped_closed += closed
+        for name in full:
+            self.note_full(name.decode())
+        calls = []
+        options = self.options
+        for encoded in elsewhere:
+            name = encoded.decode()
+            call = mailbox.branch(options.shards.of_channel(name)).run(
+                self.scripts.send, options.maxlen, options.expiry, name, data, self.get_capacity(name), self.overflow
+            )
+            call.add_done_callback(lambda call, name=name: self._on_relayed(mailbox, name, call))  # type: ignore[misc]
+            calls.append(call)
+        return calls
+
+    def _on_relayed(self, mailbox: Mailbox, channel: str, call: "asyncio.Future[Any]") -> None:
+        if call.cancelled() or call.exception() is not None:
+            return
+        mailbox.counters.addressed += 1
+        reply = call.result()
+        if reply:
+            self._note(mailbox, channel, reply)
+            if reply[1]:
+                self.note_full(channel)
+
+    async def flush(self) -> None:
+        mailbox = self._mailbox()
+        branches = [mailbox.branch(shard) for shard in range(len(self.places))]
+        mailbox.counters.dropped_flushed += await flush(branches)
+
+    async def close(self) -> None:
+        mine = self.close_mailboxes(asyncio.get_running_loop())
+        self._blocking.disconnect()
+        if mine is not None:
+            await mine.close()
+
+    def close_mailboxes(self, loop: asyncio.AbstractEventLoop | None = None) -> Mailbox | None:
+        """Close the mailboxes of all loops but one, each in its own loop; return that one's, which is forgotten too."""
+        with self._lock:
+            mailboxes, self._mailboxes, self._by_id = self._mailboxes, {}, {}
+            self._former.extend(mailboxes.values())
+        mine = None if loop is None else mailboxes.pop(loop, None)
+        for mailbox in mailboxes.values():
+            mailbox.close_here()
+            # It ends in its own loop; a loop that is closed has ended it.
+            with contextlib.suppress(RuntimeError):
+                mailbox.loop.call_soon_threadsafe(_close_soon, mailbox)
+        return mine
+
+    def attach(self, channel: str, wake: Callable[[], None]) -> Inbox:
+        mailbox = self._mailbox()
+        self._check_channel(mailbox, channel)
+        owner = mailbox_id(channel)
+        if owner is None:
+            return mailbox.plain.attach(channel, wake, mailbox.loop)
+        with contextlib.suppress(ChannelLayerUnavailable):
+            return self._owner(mailbox, owner, channel).exchange.attach(channel, wake, mailbox.loop)
+        return mailbox.exchange.attach(channel, wake, mailbox.loop)
+
+    @property
+    def sync(self) -> RedisSyncChannelLayer:
+        return self._blocking
+
+    # State
+
+    async def health(self) -> Health:
+        """Ask every shard how it is, within ``timeout`` seconds. One that cannot be reached raises no error."""
+        mailbox = self._mailbox()
+        branches = [mailbox.branch(shard) for shard in range(len(self.places))]
+        found: list[ShardHealth] = await asyncio.gather(*(examine(branch, time.perf_counter) for branch in branches))
+        return Health(tuple(found))
+
+    def stats(self) -> dict[str, int]:
+        """Return the counters of ``sealane.layers.counters`` and some more, of this process alone.
+
+        A message to a plain channel counts as sent and addressed where it was sent from, and as delivered or dropped
+        where that happened: add the figures of all processes up, and the books balance. Further: ``channels`` and
+        ``groups`` of this process, ``lost`` entries that the server dropped before this process read them,
+        ``undecryptable`` messages, ``foreign`` entries that no layer wrote, ``reconnects``.
+        """
+        with self._lock:
+            mailboxes = [*self._mailboxes.values(), *self._former]
+            totals = dict(self._totals)
+        for mailbox in mailboxes:
+            _add(totals, mailbox.stats())
+        _add(totals, self._blocking.stats())
+        result = dict.fromkeys(_COUNTED, 0) | totals
+        dropped = sum(count for name, count in result.items() if name.startswith("dropped_"))
+        result["waiting"] = max(0, result["addressed"] - result["delivered"] - dropped)
+        result["undecryptable"] = self.options.undecryptable.count
+        return result
+
+    def __repr__(self) -> str:
+        stats = self.stats()
+        places = ", ".join(place.label for place in self.places)
+        dropped = sum(count for name, count in stats.items() if name.startswith("dropped_"))
+        figures = " ".join(f"{name}={stats[name]}" for name in ("channels", "groups", "waiting", "lost", "reconnects"))
+        return f"<{type(self).__name__} {places} prefix={self.prefix!r} {figures} dropped={dropped}>"
+
+    # Names
+
+    def _check_channel(self, mailbox: Mailbox, channel: str) -> None:
+        # A name that is in use was checked when it came into use.
+        if type(channel) is not str or channel not in mailbox.exchange.board.channels:
+            self.require_valid_channel_name(channel)
+
+    def _check_group(self, mailbox: Mailbox, group: str) -> None:
+        if type(group) is not str or group not in mailbox.exchange.board.groups:
+            self.require_valid_group_name(group)
+
+
+#: What ``Mailbox.stats()`` returns.
+_COUNTED = (
+    *(name for name in Counters().as_dict() if name != "waiting"),
+    "channels",
+    "groups",
+    "lost",
+    "foreign",
+    "gaps",
+    "reconnects",
+)
+
+
+def _add(totals: dict[str, int], stats: Mapping[str, int]) -> None:
+    for name, count in stats.items():
+        totals[name] = totals.get(name, 0) + count
+
+
+_ending: set["asyncio.Task[None]"] = set()
+
+
+def _close_soon(mailbox: Mailbox) -> None:
+    task = asyncio.ensure_future(mailbox.close())
+    _ending.add(task)
+    task.add_done_callback(_ending.discard)
+
+
+_layers: weakref.WeakSet[RedisLayer] = weakref.WeakSet()
+
+#: What a forked child has of its parent's connections: it must neither use nor close them.
+_parents: list[object] = []
+
+
+def _after_fork_in_child() -> None:
+    for layer in list(_layers):
+        _parents.append((layer._mailboxes, layer._former))
+        layer._begin()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,148 @@
+"""The Lua functions that the scripts of the Redis layers share.
+
+A script is put together from these pieces and a body of its own, since Redis has no libraries that a script could load.
+What they know of a shard is the beginning of its keys (``S``), the server's time (``now``, in milliseconds), and the
+mailbox stream's length (``MAXLEN``). How a parcel reaches a mailbox is one function, ``post``, of which there is one
+version per layer; everything else is the same for all.
+"""
+
+from typing import Final
+
+__all__ = ["BROADCAST_TO_NOBODY", "FIRST_WRITE", "HELD", "LIVING_BY_LEASE", "POST_TO_STREAM", "SHARD", "SWEEP"]
+
+#: The keys of a shard begin with the last key that the caller names.
+SHARD: Final = """
+local S = KEYS[#KEYS]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+"""
+
+#: Where the server's memory is full the first write fails, and with it the script, before it has done anything. For a
+#: numbered call the first write is its link's; this one is for a call without a number.
+FIRST_WRITE: Final = """
+if ARGV[1] == '' then redis.call('INCR', S .. ':n') end
+"""
+
+#: post(mailbox, address, payload) returns the entry's number, or nil where the mailbox is not there.
+#: Entries are numbered one by one, so that a reader can tell how many it has missed. A number that starts at 1 means
+#: that the lease is gone, and with it the mailbox. pcall: keys that others spoilt must not keep a message from all the
+#: others; a stream into which somebody put an entry with a later id is made anew.
+POST_TO_STREAM: Final = """
+local function post(mailbox, address, payload)
+  local lease = S .. ':l:' .. mailbox
+  local number = redis.pcall('INCR', lease)
+  if type(number) ~= 'number' then return nil end
+  if number == 1 then
+    redis.call('DEL', lease)
+    return nil
+  end
+  local stream = S .. ':m:' .. mailbox
+  local id = string.format('%d-%d', number, now)
+  local added = redis.pcall('XADD', stream, 'MAXLEN', '~', MAXLEN, id, address, payload)
+  if type(added) ~= 'string' then
+    redis.call('DEL', stream)
+    redis.call('XADD', stream, id, address, payload)
+  end
+  return number
+end
+"""
+
+#: living(mailbox) returns whether a mailbox is there.
+LIVING_BY_LEASE: Final = """
+local function living(mailbox)
+  return redis.call('EXISTS', S .. ':l:' .. mailbox) == 1
+end
+"""
+
+#: broadcast(group, payload) sends to all of a group's mailboxes at once, where a layer can do that.
+BROADCAST_TO_NOBODY: Final = """
+local function broadcast()
+  return 0
+end
+"""
+
+#: purge(key) drops what has waited too long at the front of a plain channel, and returns how many.
+#: sweep(count) does so for plain channels whose time has come, at most ``count`` of them.
+SWEEP: Final = """
+local function purge(key)
+  local count = 0
+  while true do
+    local oldest = redis.pcall('ZRANGE', key, 0, 0)
+    -- Somebody else has written there.
+    if oldest.err then redis.call('DEL', key) end
+    oldest = oldest[1]
+    if not oldest then return count, nil end
+    local sent = tonumber(string.sub(oldest, 17, 29))
+    if sent and sent + EXPIRY > now then return count, sent end
+    redis.call('ZREMRANGEBYRANK', key, 0, 0)
+    count = count + 1
+  end
+end
+
+local function sweep(limit)
+  local dues = S .. ':e'
+  local count = 0
+  for _, channel in ipairs(redis.call('ZRANGEBYSCORE', dues, '-inf', now, 'LIMIT', 0, limit)) do
+    local dropped, oldest = purge(S .. ':c:' .. channel)
+    count = count + dropped
+    if oldest then
+      redis.call('ZADD', dues, oldest + EXPIRY, channel)
+    else
+      redis.call('ZREM', dues, channel)
+    end
+  end
+  return count
+end
+"""
+
+#: put(channel, stamp, payload, capacity, policy) gives a message of a plain channel to a mailbox that waits for one or
+#: owns the channel, or stores it. Without a stamp it is a new one. Without a capacity it is stored in any case.
+#: Returns what became of it (GIVEN, STORED, FULL, CLOSED), how many were dropped for it, and how many expired.
+HELD: Final = (
+    SWEEP
+    + """
+local GIVEN, STORED, FULL, CLOSED = 0, 1, 2, 3
+
+local function hand_over(channel, address, payload)
+  local waiters = S .. ':w:' .. channel
+  local mailbox = redis.call('LPOP', waiters)
+  while mailbox do
+    if post(mailbox, address, payload) then return true end
+    mailbox = redis.call('LPOP', waiters)
+  end
+  local owners = S .. ':o:' .. channel
+  mailbox = redis.call('RPOPLPUSH', owners, owners)
+  while mailbox do
+    if post(mailbox, address, payload) then return true end
+    redis.call('LREM', owners, 0, mailbox)
+    mailbox = redis.call('RPOPLPUSH', owners, owners)
+  end
+  return false
+end
+
+local function put(channel, stamp, payload, capacity, policy)
+  if string.find(channel, '!', 1, true) and redis.call('EXISTS', S .. ':x:' .. channel) == 1 then
+    return CLOSED, 0, 0
+  end
+  stamp = stamp or string.format('%016d%013d', redis.call('INCR', S .. ':n'), now)
+  if hand_over(channel, 'p' .. stamp .. channel, payload) then return GIVEN, 0, 0 end
+  local key = S .. ':c:' .. channel
+  local dropped = 0
+  local expired = sweep(2)
+  if capacity and redis.call('ZCARD', key) >= capacity then
+    expired = expired + purge(key)
+    if redis.call('ZCARD', key) >= capacity then
+      if policy ~= 'drop_oldest' then return FULL, 1, expired end
+      redis.call('ZPOPMIN', key)
+      dropped = 1
+    end
+  end
+  redis.call('ZADD', key, 0, stamp .. payload)
+  redis.call('ZADD', S .. ':e', 'NX', now + EXPIRY, channel)
+  -- Long enough for a sweep to count what expires here; short enough to free it where nobody sweeps any more.
+  redis.call('PEXPIRE', key, 2 * EXPIRY + 60000)
+  redis.call('PEXPIRE', S .. ':e', 2 * EXPIRY + 60000)
+  return STORED, dropped, expired
+end
+"""
+)

@@ -1,0 +1,43 @@
+"""One Lua script: its name, its source, and the hash by which a server knows it."""
+
+from dataclasses import dataclass, field
+from hashlib import sha1
+
+__all__ = ["OUT_OF_TURN", "Script"]
+
+#: The error code of a numbered call that came when it was not its turn. Nothing of it was carried out.
+OUT_OF_TURN = "OUTOFTURN"
+
+# INCR is the first write: where the server's memory is full, it is what fails, and nothing of the script has run.
+_PRELUDE = f"""
+if ARGV[1] ~= '' then
+  if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+    return redis.error_reply('{OUT_OF_TURN} another call is next')
+  end
+  redis.call('INCR', KEYS[1])
+end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script, as it is loaded.
+
+    A ``numbered`` one is carried out exactly once for each call, and in order, although calls are sent again after a
+    lost connection. A prelude sees to that: ``KEYS[1]`` is the key that counts the sender's calls and ``ARGV[1]``
+    what it must hold at this call's turn; both are the link's. The script's own keys start at ``KEYS[2]``, its own
+    arguments at ``ARGV[2]``. An empty ``ARGV[1]`` runs it without any such check, and leaves ``KEYS[1]`` alone. A
+    script that fails after its prelude counts as carried out.
+    """
+
+    name: str
+    #: What the server is given, with the prelude.
+    source: str = field(repr=False)
+    numbered: bool = field(default=False, kw_only=True)
+    #: Hexadecimal.
+    sha1: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.numbered:
+            object.__setattr__(self, "source", _PRELUDE + self.source)
+        object.__setattr__(self, "sha1", sha1(self.source.encode(), usedforsecurity=False).hexdigest())

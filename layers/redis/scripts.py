@@ -1,0 +1,501 @@
+"""The scripts of the Redis layers: each decides one call, at once and for all shards' keys alike.
+
+Every script has one key of the caller: ``{prefix}{tag}``, with which all keys of a shard begin (a numbered script's
+link puts the sender's key before it). These are the keys, ``S`` being that beginning:
+
+======================  ==========  =================================================================================
+``S:l:<mailbox>``       string      a mailbox's lease: while it is there, the mailbox lives. Its value counts entries
+``S:m:<mailbox>``       stream      what was posted to a mailbox; an id is ``<number>-<server's time, ms>``
+``S:b:<mailbox>``       set         the groups that a mailbox is in
+``S:r``                 sorted set  all mailboxes, by the time when the lease of each ends
+``S:g:<group>``         hash        members: ``m<mailbox>``, where another has let it join with the number of the entry
+                                    that tells it so; ``c<channel>`` a plain channel of this shard, with its capacity;
+                                    ``r<channel>`` one of another shard
+``S:j:<channel>``       set         the groups that a plain channel is in
+``S:c:<channel>``       sorted set  what waits in a plain channel, all with the score 0: ``<number, 16 digits>
+                                    <ms, 13 digits><payload>``
+``S:e``                 sorted set  plain channels in which something waits, by the time to look for what has expired
+``S:n``                 string      numbers the messages of plain channels
+``S:w:<channel>``       list        mailboxes that wait for one message of a plain channel, the first come first
+``S:o:<channel>``       list        mailboxes that own a plain channel, and get its messages in turn
+``S:x:<channel>``       string      a plain channel with a ``!`` in its name was closed
+``S:s:<sender>``        string      the last numbered call of a sender (see ``sealane.layers.redis.script``)
+======================  ==========  =================================================================================
+
+A plain channel is one whose name belongs to no mailbox. The entries of a mailbox have one field, an address, and its
+value is the payload; ``sealane.layers.redis.wire`` lists the addresses.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Final
+
+from sealane.layers.redis.lua import (
+    BROADCAST_TO_NOBODY,
+    FIRST_WRITE,
+    HELD,
+    LIVING_BY_LEASE,
+    POST_TO_STREAM,
+    SHARD,
+    SWEEP,
+)
+from sealane.layers.redis.script import Script
+
+__all__ = ["STREAM_SCRIPTS", "Scripts", "make_scripts"]
+
+_POST: Final = """
+return post(ARGV[3], ARGV[4], ARGV[5]) or 0
+"""
+
+_SEND: Final = """
+local state, dropped, expired = put(ARGV[4], nil, ARGV[5], tonumber(ARGV[6]), ARGV[7])
+if dropped + expired == 0 and state < FULL then return 0 end
+return {state, dropped, expired}
+"""
+
+_GROUP_SEND: Final = """
+local group, payload, own, policy = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local key = S .. ':g:' .. group
+local address = 'g' .. group
+local members = redis.pcall('HGETALL', key)
+if members.err then
+  -- Somebody else has written there. Each mailbox's own list tells who was in the group.
+  redis.call('DEL', key)
+  for _, mailbox in ipairs(redis.call('ZRANGE', S .. ':r', 0, -1)) do
+    if redis.call('SISMEMBER', S .. ':b:' .. mailbox, group) == 1 then redis.call('HSET', key, 'm' .. mailbox, '') end
+  end
+  members = redis.call('HGETALL', key)
+end
+local number = broadcast(group, payload)
+local addressed, dropped, expired, closed = 0, 0, 0, 0
+local elsewhere, full = {}, {}
+for index = 1, #members, 2 do
+  local member = members[index]
+  local kind = string.sub(member, 1, 1)
+  local name = string.sub(member, 2)
+  if kind == 'm' then
+    local posted = post(name, address, payload)
+    if not posted then
+      redis.call('HDEL', key, member)
+    elseif name == own then
+      number = posted
+    end
+  elseif kind == 'c' then
+    local state, old, late = put(name, nil, payload, tonumber(members[index + 1]), policy)
+    addressed, dropped, expired = addressed + 1, dropped + old, expired + late
+    if state == CLOSED then closed = closed + 1 end
+    if old > 0 then full[#full + 1] = name end
+  elseif kind == 'r' then
+    elsewhere[#elsewhere + 1] = name
+  end
+end
+if addressed == 0 and #elsewhere == 0 then return number end
+return {number, addressed, dropped, expired, closed, full, elsewhere}
+"""
+
+_REGISTER: Final = """
+local mailbox, ttl, keep, read, position = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
+local lease, stream = S .. ':l:' .. mailbox, S .. ':m:' .. mailbox
+for key, kind in pairs({[lease] = 'string', [stream] = 'stream', [S .. ':r'] = 'zset'}) do
+  if redis.call('TYPE', key).ok ~= kind then redis.call('DEL', key) end
+end
+local number = tonumber(redis.call('GET', lease))
+local fresh, behind = 0, 0
+if number then
+  -- The last entry that was read is never trimmed. Where others come before it, and it is not there, a server took over
+  -- that was behind; then what it counts from now on must be new to the mailbox.
+  if number < read then
+    behind = 1
+    redis.call('SET', lease, string.format('%d', read), 'PX', ttl)
+  else
+    redis.call('PEXPIRE', lease, ttl)
+    if read > 1 and #redis.call('XRANGE', stream, position, position) == 0 then
+      behind = #redis.call('XRANGE', stream, '-', '(' .. position, 'COUNT', 1)
+    end
+  end
+else
+  fresh = 1
+  number = math.max(read, 1)
+  if redis.call('EXISTS', stream) == 1 then
+    local info = redis.call('XINFO', 'STREAM', stream)
+    for index = 1, #info, 2 do
+      if info[index] == 'last-generated-id' then
+        number = math.max(number, tonumber(string.match(info[index + 1], '^%d+')))
+      end
+    end
+  end
+  redis.call('SET', lease, string.format('%d', number), 'PX', ttl)
+end
+if redis.call('EXISTS', stream) == 0 then
+  -- An empty stream: it has a time to live from now on, which one that comes with the first entry would not have.
+  redis.call('XADD', stream, 'MAXLEN', 0, string.format('%d-0', number), 'f', '')
+end
+redis.call('PEXPIRE', stream, keep)
+redis.call('ZADD', S .. ':r', now + ttl, mailbox)
+return {number, fresh, now, behind}
+"""
+
+_REFRESH: Final = """
+local mailbox, ttl, keep, read = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local number = redis.pcall('GET', S .. ':l:' .. mailbox)
+number = type(number) == 'string' and tonumber(number)
+-- Not there, or spoilt by somebody else.
+if not number then return {0, now, 0} end
+redis.call('PEXPIRE', S .. ':l:' .. mailbox, ttl)
+local stream = S .. ':m:' .. mailbox
+redis.call('PEXPIRE', stream, keep)
+redis.call('XTRIM', stream, 'MINID', read)
+redis.call('ZADD', S .. ':r', now + ttl, mailbox)
+for index = 6, #ARGV do
+  redis.call('PEXPIRE', S .. ':w:' .. ARGV[index], 10 * ttl)
+  redis.call('PEXPIRE', S .. ':o:' .. ARGV[index], 10 * ttl)
+end
+-- A mailbox whose lease has ended: its process died. Little by little, so that no call takes long.
+local dead = redis.call('ZRANGEBYSCORE', S .. ':r', '-inf', '(' .. (now - ttl), 'LIMIT', 0, 1)[1]
+if dead then
+  local left = redis.call('PTTL', S .. ':l:' .. dead)
+  if left > 0 then
+    redis.call('ZADD', S .. ':r', now + left, dead)
+  elseif leave_groups(dead, 200) == 0 then
+    redis.call('DEL', S .. ':l:' .. dead, S .. ':m:' .. dead)
+    redis.call('ZREM', S .. ':r', dead)
+  end
+end
+return {number, now, sweep(16)}
+"""
+
+_LEAVE_GROUPS: Final = """
+local function leave_groups(mailbox, limit)
+  local groups = S .. ':b:' .. mailbox
+  for _, group in ipairs(redis.call('SPOP', groups, limit)) do
+    redis.call('HDEL', S .. ':g:' .. group, 'm' .. mailbox)
+  end
+  return redis.call('EXISTS', groups)
+end
+"""
+
+_UNREGISTER: Final = """
+local mailbox, read = ARGV[4], ARGV[5]
+local stream = S .. ':m:' .. mailbox
+redis.call('DEL', S .. ':l:' .. mailbox)
+local back, closed = 0, 0
+local entries = redis.pcall('XRANGE', stream, '(' .. read, '+')
+if not entries.err then
+  for _, entry in ipairs(entries) do
+    local address = entry[2][1]
+    if string.sub(address, 1, 1) == 'p' then
+      put(string.sub(address, 31), string.sub(address, 2, 30), entry[2][2])
+      back = back + 1
+    elseif string.find(address, '^[cg]') then
+      closed = closed + 1
+    end
+  end
+end
+redis.call('DEL', stream)
+local more = leave_groups(mailbox, 1000)
+if more == 0 then redis.call('ZREM', S .. ':r', mailbox) end
+return {more, back, closed}
+"""
+
+# Of a numbered script the second, of others the first argument: there are as many keys.
+_JOIN: Final = """
+local mailbox = ARGV[#KEYS]
+if redis.call('EXISTS', S .. ':l:' .. mailbox) == 0 then return 0 end
+for index = #KEYS + 1, #ARGV do
+  local key = S .. ':g:' .. ARGV[index]
+  if type(redis.pcall('HSETNX', key, 'm' .. mailbox, '')) ~= 'number' then
+    -- Somebody else has written there.
+    redis.call('DEL', key)
+    redis.call('HSET', key, 'm' .. mailbox, '')
+  end
+  redis.call('SADD', S .. ':b:' .. mailbox, ARGV[index])
+end
+return 1
+"""
+
+_LEAVE: Final = """
+local mailbox, read = ARGV[2], tonumber(ARGV[3])
+for index = 4, #ARGV do
+  local key = S .. ':g:' .. ARGV[index]
+  -- Somebody else may have let a channel of it join, of which it has not read yet.
+  local adopted = tonumber(redis.call('HGET', key, 'm' .. mailbox))
+  if not adopted or adopted <= read then
+    redis.call('HDEL', key, 'm' .. mailbox)
+    redis.call('SREM', S .. ':b:' .. mailbox, ARGV[index])
+  end
+end
+return 1
+"""
+
+_ADOPT: Final = """
+local mailbox, ttl, group, channel = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local lease, stream = S .. ':l:' .. mailbox, S .. ':m:' .. mailbox
+if redis.call('EXISTS', lease) == 0 then
+  if ttl == '0' then return 0 end
+  redis.call('SET', lease, 1, 'PX', ttl)
+  redis.call('XADD', stream, 'MAXLEN', 0, '1-0', 'f', '')
+  redis.call('PEXPIRE', stream, ttl)
+  redis.call('ZADD', S .. ':r', now + ttl, mailbox)
+end
+local number = post(mailbox, '+' .. group, channel)
+if not number then return 0 end
+redis.call('HSET', S .. ':g:' .. group, 'm' .. mailbox, number)
+redis.call('SADD', S .. ':b:' .. mailbox, group)
+return number
+"""
+
+_PLAIN_JOIN: Final = """
+local group, channel, kind, capacity = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+if redis.call('EXISTS', S .. ':x:' .. channel) == 1 then return 0 end
+local key = S .. ':g:' .. group
+redis.call('HDEL', key, (kind == 'c' and 'r' or 'c') .. channel)
+redis.call('HSET', key, kind .. channel, capacity)
+redis.call('SADD', S .. ':j:' .. channel, group)
+return 1
+"""
+
+_PLAIN_LEAVE: Final = """
+local group, channel = ARGV[2], ARGV[3]
+redis.call('HDEL', S .. ':g:' .. group, 'c' .. channel, 'r' .. channel)
+redis.call('SREM', S .. ':j:' .. channel, group)
+return 1
+"""
+
+_TAKE: Final = """
+local channel, mailbox, ttl = ARGV[3], ARGV[4], ARGV[5]
+if not living(mailbox) then return {3, 0} end
+if string.find(channel, '!', 1, true) and redis.call('EXISTS', S .. ':x:' .. channel) == 1 then return {2, 0} end
+local key = S .. ':c:' .. channel
+local expired = purge(key)
+local oldest = redis.call('ZPOPMIN', key)[1]
+if oldest then
+  if not post(mailbox, 'p' .. string.sub(oldest, 1, 29) .. channel, string.sub(oldest, 30)) then
+    redis.call('ZADD', key, 0, oldest)
+    return {3, expired}
+  end
+  if expired == 0 then return 0 end
+  return {0, expired}
+end
+-- A server whose memory is full lets a script go on that has written something which takes none.
+redis.call('PEXPIRE', S .. ':w:' .. channel, ttl)
+redis.call('RPUSH', S .. ':w:' .. channel, mailbox)
+redis.call('PEXPIRE', S .. ':w:' .. channel, ttl)
+if expired == 0 then return 1 end
+return {1, expired}
+"""
+
+_UNWAIT: Final = """
+return redis.call('LREM', S .. ':w:' .. ARGV[2], ARGV[4], ARGV[3])
+"""
+
+_OWN: Final = """
+local channel, mailbox, ttl = ARGV[3], ARGV[4], ARGV[5]
+if not living(mailbox) then return {3, 0} end
+if string.find(channel, '!', 1, true) and redis.call('EXISTS', S .. ':x:' .. channel) == 1 then return {2, 0} end
+local owners, key = S .. ':o:' .. channel, S .. ':c:' .. channel
+redis.call('LREM', owners, 0, mailbox)
+redis.call('LPUSH', owners, mailbox)
+redis.call('PEXPIRE', owners, ttl)
+local expired = purge(key)
+local oldest = redis.call('ZPOPMIN', key)[1]
+while oldest do
+  if not post(mailbox, 'p' .. string.sub(oldest, 1, 29) .. channel, string.sub(oldest, 30)) then
+    redis.call('ZADD', key, 0, oldest)
+    return {3, expired}
+  end
+  oldest = redis.call('ZPOPMIN', key)[1]
+end
+return {0, expired}
+"""
+
+_GIVE_BACK: Final = """
+local mailbox = ARGV[4]
+local dropped, expired = 0, 0
+-- Whoever gives a message back neither owns its channel nor waits for it now, and is not to get it again.
+local marked = 0
+for index = 5, #ARGV, 3 do
+  redis.call('LREM', S .. ':w:' .. ARGV[index], 0, mailbox)
+  redis.call('LREM', S .. ':o:' .. ARGV[index], 0, mailbox)
+  if index == 5 and mailbox ~= '' then marked = post(mailbox, 'r' .. ARGV[index], '') or 0 end
+end
+for index = 5, #ARGV, 3 do
+  local state, old, late = put(ARGV[index], ARGV[index + 1], ARGV[index + 2])
+  expired = expired + late
+  if state == CLOSED then dropped = dropped + 1 end
+end
+return {dropped, expired, marked}
+"""
+
+_CLOSE: Final = """
+local channel, own, remember = ARGV[4], ARGV[5], tonumber(ARGV[6])
+local key, waiters, owners = S .. ':c:' .. channel, S .. ':w:' .. channel, S .. ':o:' .. channel
+local expired = purge(key)
+local dropped = redis.call('ZCARD', key)
+local told = {[own] = true}
+for _, list in ipairs({waiters, owners}) do
+  for _, mailbox in ipairs(redis.call('LRANGE', list, 0, -1)) do
+    if not told[mailbox] then
+      told[mailbox] = true
+      post(mailbox, 'x' .. channel, '')
+    end
+  end
+end
+redis.call('DEL', key, waiters, owners)
+redis.call('ZREM', S .. ':e', channel)
+if remember > 0 then redis.call('SET', S .. ':x:' .. channel, '', 'PX', remember) end
+leave_all(channel)
+local marked = own ~= '' and post(own, 'X' .. channel, '') or 0
+return {dropped, expired, marked}
+"""
+
+_LEAVE_ALL_FUNCTION: Final = """
+local function leave_all(channel)
+  local joined = S .. ':j:' .. channel
+  for _, group in ipairs(redis.call('SMEMBERS', joined)) do
+    redis.call('HDEL', S .. ':g:' .. group, 'c' .. channel, 'r' .. channel)
+  end
+  redis.call('DEL', joined)
+end
+"""
+
+_LEAVE_ALL: Final = """
+leave_all(ARGV[2])
+if ARGV[3] ~= '0' then redis.call('SET', S .. ':x:' .. ARGV[2], '', 'PX', ARGV[3]) end
+return 1
+"""
+
+_DROP: Final = """
+local dropped = 0
+for _, key in ipairs(ARGV) do
+  if string.sub(key, #S + 1, #S + 3) == ':c:' then
+    local count = redis.pcall('ZCARD', key)
+    if type(count) == 'number' then dropped = dropped + count end
+  end
+  redis.call('UNLINK', key)
+end
+return dropped
+"""
+
+_MARK_FLUSH: Final = """
+local marked = 0
+for _, mailbox in ipairs(redis.call('ZRANGE', S .. ':r', 0, -1)) do
+  local number = post(mailbox, 'f', ARGV[4])
+  if mailbox == ARGV[3] then marked = number or 0 end
+end
+return marked
+"""
+
+# The first arguments of numbered scripts: of all, and of those that may store something of a plain channel.
+_MAXLEN: Final = "local MAXLEN = ARGV[2]\n"
+_EXPIRY: Final = "local EXPIRY = tonumber(ARGV[3])\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Scripts:
+    """The scripts of one kind of layer, by what they do. STREAMS of arguments are in each one's comment."""
+
+    #: (maxlen, mailbox, address, payload) -> the entry's number, 0 where the mailbox is not there. Numbered.
+    post: Script
+    #: (maxlen, expiry, channel, payload, capacity, policy) -> 0, or [state, dropped_full, dropped_expired]. Numbered.
+    send: Script
+    #: (maxlen, expiry, group, payload, own mailbox or "", policy) -> number of the entry in the own mailbox or 0; where
+    #: the group has plain channels: [that number, addressed, dropped_full, dropped_expired, dropped_closed, full
+    #: channels, channels of other shards]. Numbered.
+    group_send: Script
+    #: (mailbox, lease ms, stream's life ms, last number read, its id) -> [last number posted, 1 where there was
+    #: no lease, now, 1 where the server does not know what was read].
+    register: Script
+    #: (mailbox, lease ms, stream's life ms, id to keep from, expiry, plain channel...) -> [last number posted, or 0
+    #: where the lease is gone, now, dropped_expired].
+    refresh: Script
+    #: (maxlen, expiry, mailbox, last id read) -> [1 to be called again, given back, dropped_closed]. Numbered.
+    unregister: Script
+    #: (mailbox, group...) -> 1, or 0 where the lease is gone. Numbered.
+    join: Script
+    #: The same, not numbered.
+    rejoin: Script
+    #: (mailbox, last number read, group...) -> 1. Numbered.
+    leave: Script
+    #: (maxlen, mailbox, lease ms, group, channel) -> as post: another's mailbox joins. With a lease that is not 0 it is
+    #: registered here where this shard does not know it yet. Numbered.
+    adopt: Script
+    #: (group, channel, "c" or "r", capacity) -> 1, or 0 where the channel is closed. Numbered.
+    plain_join: Script
+    #: (group, channel) -> 1. Numbered.
+    plain_leave: Script
+    #: (maxlen, expiry, channel, mailbox, waiters' life ms) -> state, or [state, dropped_expired]; 0: it was posted, 1:
+    #: the mailbox waits now, 2: the channel is closed, 3: the lease is gone. Where it is carried out twice, what comes
+    #: too much is given back.
+    take: Script
+    #: (channel, mailbox, count) -> how many times the mailbox waits no longer. Numbered.
+    unwait: Script
+    #: (maxlen, expiry, channel, mailbox, owners' life ms) -> [0, 2 or 3 as in take, dropped_expired].
+    own: Script
+    #: (maxlen, expiry, mailbox or "", then channel, stamp, payload of each) -> [dropped_closed, dropped_expired, number
+    #: of the mark in the mailbox or 0]. Numbered. A mailbox that is named gives up the channels; all are one channel.
+    give_back: Script
+    #: (maxlen, expiry, channel, own mailbox or "", ms to remember or 0) -> [dropped_closed, dropped_expired, number of
+    #: the mark in the own mailbox or 0]. Numbered.
+    close: Script
+    #: (channel, ms to remember or 0) -> 1: a plain channel of another shard leaves the groups of this one. Numbered.
+    leave_all: Script
+    #: (key...) -> dropped_flushed.
+    drop: Script
+    #: (maxlen, own mailbox or "", id of the flush) -> number of the mark in the own mailbox or 0. Numbered.
+    mark_flush: Script
+
+    def all(self) -> tuple[Script, ...]:
+        """Return every one of them."""
+        return tuple(getattr(self, field.name) for field in fields(self))
+
+
+def make_scripts(post: str, living: str, broadcast: str) -> Scripts:
+    """Return the scripts of a layer, by the Lua functions in which layers differ.
+
+    post: ``post(mailbox, address, payload)`` returns the number of what it has posted, nil where the mailbox is gone.
+    living: ``living(mailbox)`` returns false where a mailbox is gone.
+    broadcast: ``broadcast(group, payload)`` is called before a group's members are served one by one; what it returns
+        is a number for the own mailbox, where that is not one of them.
+    """
+
+    def posting(name: str, *body: str) -> Script:
+        return Script(name, "".join((SHARD, FIRST_WRITE, _MAXLEN, post, *body)), numbered=True)
+
+    def storing(name: str, *body: str) -> Script:
+        return Script(name, "".join((SHARD, FIRST_WRITE, _MAXLEN, _EXPIRY, post, HELD, *body)), numbered=True)
+
+    def repeatable(name: str, *body: str) -> Script:
+        # The same without a number before them.
+        return Script(name, "".join((SHARD, "local MAXLEN, EXPIRY = ARGV[1], tonumber(ARGV[2])\n", post, HELD, *body)))
+
+    def plain(name: str, *body: str) -> Script:
+        return Script(name, "".join((SHARD, *body)))
+
+    def counted(name: str, *body: str) -> Script:
+        return Script(name, "".join((SHARD, FIRST_WRITE, *body)), numbered=True)
+
+    return Scripts(
+        post=posting("post", _POST),
+        send=storing("send", _SEND),
+        group_send=storing("group_send", broadcast, _GROUP_SEND),
+        register=plain("register", _REGISTER),
+        refresh=plain("refresh", "local EXPIRY = tonumber(ARGV[5])\n", SWEEP, _LEAVE_GROUPS, _REFRESH),
+        unregister=storing("unregister", _LEAVE_GROUPS, _UNREGISTER),
+        join=counted("join", _JOIN),
+        rejoin=plain("rejoin", _JOIN),
+        leave=counted("leave", _LEAVE),
+        adopt=posting("adopt", _ADOPT),
+        plain_join=counted("plain_join", _PLAIN_JOIN),
+        plain_leave=counted("plain_leave", _PLAIN_LEAVE),
+        take=repeatable("take", living, _TAKE),
+        unwait=counted("unwait", _UNWAIT),
+        own=repeatable("own", living, _OWN),
+        give_back=storing("give_back", _GIVE_BACK),
+        close=storing("close", _LEAVE_ALL_FUNCTION, _CLOSE),
+        leave_all=counted("leave_all", _LEAVE_ALL_FUNCTION, _LEAVE_ALL),
+        drop=plain("drop", _DROP),
+        mark_flush=posting("mark_flush", _MARK_FLUSH),
+    )
+
+
+#: The scripts of RedisChannelLayer.
+STREAM_SCRIPTS: Final = make_scripts(POST_TO_STREAM, LIVING_BY_LEASE, BROADCAST_TO_NOBODY)

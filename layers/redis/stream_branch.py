@@ -1,0 +1,417 @@
+"""A mailbox on one shard as a stream, under a lease."""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Awaitable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from sealane.exceptions import ChannelLayerUnavailable
+from sealane.layers.gap import Gap
+from sealane.layers.redis.board import Delivery
+from sealane.layers.redis.branch import Branch
+from sealane.layers.redis.opening import Opening
+from sealane.layers.redis.pipeline import Argument
+from sealane.layers.redis.reader import Entry, StreamReader
+from sealane.layers.redis.script import Script
+from sealane.layers.redis.wire import CHANNEL, GROUP, PLAIN, STAMP
+
+if TYPE_CHECKING:
+    from sealane.layers.redis.mailbox import Mailbox
+
+__all__ = ["StreamBranch"]
+
+#: Entries that are read before they are trimmed, if the next refresh does not do it first.
+_TRIM: Final = 500
+
+#: Ids of entries that were read last, to know them again where a server takes over that was behind.
+_RECENT: Final = 2048
+
+#: Turns of the loop in which nobody takes anything, after which nobody is waited for.
+_IDLE: Final = 3
+
+#: Groups in one call.
+_CHUNK: Final = 500
+
+#: No mailbox counts that far: an entry with a higher number was not posted by a layer.
+_FOREIGN: Final = 10**12
+
+#: A call to be made: a script and its arguments.
+_Call = tuple[Script, tuple[Argument, ...]]
+
+
+class StreamBranch(Branch):
+    """One shard of a mailbox whose parcels are entries of a stream, numbered one by one.
+
+    Joining and leaving a group here is a matter of this process, as long as another channel of the mailbox is in the
+    group: only the first one's coming and the last one's going are told to Redis. Each takes effect between what was
+    sent before it and what was sent after it, although messages arrive later than replies do: ``posted`` is the number
+    of the last entry that this loop's calls are known to have posted here, and what they did after it waits, in
+    ``_later``, until that entry has been read.
+    """
+
+    def __init__(self, mailbox: "Mailbox", shard: int) -> None:
+        super().__init__(mailbox, shard)
+        self.stream = b"%b:m:%b" % (self.base, mailbox.id.encode())
+        self.reader = self.make_reader()
+        #: The number of the last entry that was read, and its id.
+        self.read = 1
+        self.position = b"0-0"
+        #: The server's clock minus ours, in seconds.
+        self.offset: float | None = None
+        self._heard = time.monotonic()
+        self._registered = False
+        self._healing = False
+        # Whether the server is to be told again what it has forgotten, and whether it is behind what was read.
+        self._forgotten = False
+        self._behind = False
+        self._recent: deque[bytes] = deque(maxlen=_RECENT)
+        self._untrimmed = 0
+        # The entry of somebody else for which the stream is removed.
+        self._disposing = b""
+        self._later: deque[tuple[int, bool, str, str]] = deque()
+        # Groups with members here that could not be joined in time.
+        self._unjoined: set[str] = set()
+
+    def make_reader(self) -> StreamReader:
+        """Return what reads on from the position."""
+        options = self.options
+        return StreamReader(
+            options.places[self.shard],
+            self.stream,
+            lambda: self.position,
+            self.accept,
+            self._check,
+            batch=options.batch,
+            timeout=options.timeout,
+            name="sealane-reader",
+        )
+
+    @property
+    def heard(self) -> float:
+        return self._heard
+
+    @property
+    def reconnects(self) -> int:
+        return self.link.reconnects + max(0, self.reader.connects - 1)
+
+    async def backlog(self) -> int | None:
+        if not self.opened:
+            return 0
+        number = await self.link.call("GET", b"%b:l:%b" % (self.base, self.mailbox.id.encode()))
+        return None if number is None else max(0, int(number) - self.read)
+
+    # The lease
+
+    def open(self) -> None:
+        if not self.opened:
+            self.ready = self._run_registration()
+            self.opened = True
+            self.reader.start()
+            self.mailbox.start_beating()
+
+    def _registration(self) -> tuple[Argument, ...]:
+        options = self.options
+        return self.mailbox.id, options.lease, options.kept, self.read, self.position
+
+    def _run_registration(self) -> "asyncio.Future[Any]":
+        known = self._registered
+        future = self.run(self.scripts.register, *self._registration())
+        future.add_done_callback(lambda future: self._on_registered(known, future))
+        return future
+
+    def _on_registered(self, known: bool, future: "asyncio.Future[Any]") -> None:
+        self._healing = False
+        if not future.cancelled() and future.exception() is None:
+            self._take_registration(known, future.result())
+            # Whoever called has seen to it.
+            self._forgotten = False
+            if self._behind:
+                self.reader.drop()
+
+    def _take_registration(self, known: bool, reply: list[int]) -> None:
+        """Note what a reply of ``register`` tells about the server.
+
+        ``known`` is whether it was known to the server when that was sent: of two that are under way over two
+        connections the reply to the later one may be the first to come.
+        """
+        number, fresh, now, behind = reply
+        self._note_time(now)
+        self._registered = True
+        seconds = time.monotonic() - self._heard
+        self._heard = time.monotonic()
+        self._behind |= bool(behind)
+        if known and fresh:
+            self._forgotten = True
+            self.posted = min(self.posted, number)
+            self._apply(number)
+            self.mailbox.note_gap(self, Gap("forgotten", None, seconds))
+
+    async def on_connect(self, opening: Opening) -> None:
+        if self.opened:
+            known = self._registered
+            reply = await opening.run(self.scripts.register, (self.base,), self._registration())
+            self._take_registration(known, reply)
+            if self._forgotten:
+                for script, arguments in self._restoration():
+                    await opening.run(script, (self.base,), arguments)
+                self._forgotten = False
+            if self._behind:
+                # It finds out what is new before it reads on, so that the order is kept.
+                self.reader.drop()
+
+    async def _check(self, opening: Opening) -> None:
+        """Look, before anything is read over a new connection, whether the server still has what was read."""
+        if self.read == 1:
+            return  # nothing yet; that the mailbox is known is up to the link
+        register = self.scripts.register
+        known = self._registered
+        reply = await opening.call("EVAL", register.source, 1, self.base, *self._registration())
+        self._take_registration(known, reply)
+        if self._forgotten and self.link.connected:
+            self.heal()
+        if self._behind:
+            self._behind = False
+            # With the last one that was read, where it is there: what follows it is not to be read again.
+            self._recover(await opening.call("XRANGE", self.stream, "-", self.position), reply[0])
+
+    def _recover(self, entries: list[Entry], number: int) -> None:
+        """Take what is new of what a server has that was behind when it took over, and read on from there."""
+        self.posted = min(self.posted, self.read)
+        self._apply(self.read)
+        self.mailbox.note_gap(self, Gap("rewound", None, time.monotonic() - self._heard))
+        known = set(self._recent)
+        self._take([entry for entry in entries if entry[0] not in known], again=True)
+        if entries:
+            self.position = entries[-1][0]
+        if number > self.read:
+            self.read = int(self.position.partition(b"-")[0])
+
+    def heal(self) -> None:
+        if self.opened and not self._healing and not self.mailbox.closed:
+            with contextlib.suppress(ChannelLayerUnavailable):
+                self._run_registration()
+                self._healing = True
+            for script, arguments in self._restoration():
+                self.try_run(script, *arguments)
+
+    def _restoration(self) -> "list[_Call]":
+        """Return the calls that tell a server what it has forgotten."""
+        groups = list(self.joined)
+        calls: list[_Call] = [
+            (self.scripts.rejoin, (self.mailbox.id, *groups[start : start + _CHUNK]))
+            for start in range(0, len(groups), _CHUNK)
+        ]
+        return calls + self.mailbox.plain.restoration(self.shard)
+
+    def beat(self) -> None:
+        if self.opened:
+            options = self.options
+            names = self.mailbox.plain.names(self.shard)
+            self._untrimmed = 0
+            future = self.try_run(
+                self.scripts.refresh,
+                self.mailbox.id,
+                options.lease,
+                options.kept,
+                self.position,
+                options.expiry,
+                *names,
+            )
+            if future is not None:
+                future.add_done_callback(self._on_refreshed)
+
+    def _on_refreshed(self, future: "asyncio.Future[Any]") -> None:
+        if future.cancelled() or future.exception() is not None:
+            return
+        number, now, expired = future.result()
+        self.mailbox.counters.dropped_expired += expired
+        if number == 0:
+            self.heal()
+            return
+        self._note_time(now)
+        self._heard = time.monotonic()
+        unjoined, self._unjoined = self._unjoined, set()
+        for group in unjoined:
+            self.settle(group)
+        self.mailbox.plain.retry(self.shard)
+
+    def _note_time(self, now: int) -> None:
+        # Too small by the time that the reply took: the greatest is the best.
+        offset = now / 1000 - time.monotonic()
+        if self.offset is None or offset > self.offset or self.offset - offset > 1:
+            self.offset = offset
+
+    # Groups
+
+    def join(self, group: str) -> "asyncio.Future[Any] | None":
+        if group in self.joined:
+            return self.joined[group]
+        future = self.run(self.scripts.join, self.mailbox.id, group)
+        self.joined[group] = future
+        future.add_done_callback(lambda future: self._on_joined(group, future))
+        return future
+
+    def _on_joined(self, group: str, future: "asyncio.Future[Any]") -> None:
+        mine = self.joined.get(group) is future
+        if future.cancelled() or future.exception() is not None:
+            if mine:
+                del self.joined[group]
+                self._unjoined.add(group)
+        else:
+            if mine:
+                self.joined[group] = None
+            if future.result() == 0:
+                self.heal()
+
+    def leave(self, group: str) -> None:
+        self.joined.pop(group, None)
+        self.try_run(self.scripts.leave, self.mailbox.id, self.read, group)
+
+    def change(self, joins: bool, group: str, channel: str) -> None:
+        """Let a channel join or leave a group, after all that this loop's calls have sent and before what follows."""
+        if self._later or self.read < self.posted:
+            self._later.append((self.posted, joins, group, channel))
+        else:
+            self._change(joins, group, channel)
+            self.settle(group)
+
+    def _change(self, joins: bool, group: str, channel: str) -> None:
+        exchange = self.mailbox.exchange
+        if joins:
+            exchange.group_add(group, channel)
+        else:
+            exchange.group_discard(group, channel)
+
+    def _apply(self, number: int) -> None:
+        """Make the changes that had to wait until this entry was read."""
+        later = self._later
+        touched = set()
+        while later and later[0][0] <= number:
+            _, joins, group, channel = later.popleft()
+            self._change(joins, group, channel)
+            touched.add(group)
+        for group in touched:
+            self.settle(group)
+
+    def settle(self, group: str) -> None:
+        if group in self.mailbox.exchange.board.groups:
+            if group not in self.joined:
+                with contextlib.suppress(ChannelLayerUnavailable):
+                    self.join(group)
+        elif group in self.joined and not any(joins and name == group for _, joins, name, _ in self._later):
+            self.leave(group)
+
+    def forget_groups(self) -> None:
+        super().forget_groups()
+        self._later.clear()
+        self._unjoined.clear()
+
+    # What is read
+
+    def accept(self, entries: "Sequence[Entry]") -> Awaitable[None]:
+        """Take the entries that follow those that were read. What it returns waits until receivers have had a turn."""
+        self._heard = time.monotonic()
+        counters = self.mailbox.exchange.board.counters
+        addressed, delivered = counters.addressed, counters.delivered
+        self._take(entries)
+        self._untrimmed += len(entries)
+        if self._untrimmed >= _TRIM:
+            self._untrimmed = 0
+            with contextlib.suppress(ChannelLayerUnavailable):
+                self.link.call("XTRIM", self.stream, "MINID", self.position)
+        return self.rest(delivered + (counters.addressed - addressed) // 2)
+
+    def _take(self, entries: "Sequence[Entry]", again: bool = False) -> None:
+        mailbox = self.mailbox
+        now = time.monotonic()
+        latest = now + self.options.expiry / 1000
+        # A time of the server's, in seconds, plus this is the time of ours when what was sent then expires.
+        shift = self.options.expiry / 1000 - (self.offset if self.offset is not None else float("-inf"))
+        keyring = self.options.keyring
+        batch: list[Delivery] = []
+        for entry_id, fields in entries:
+            head, _, tail = entry_id.partition(b"-")
+            number = int(head)
+            if not again:
+                if number != self.read + 1:
+                    if number > _FOREIGN:
+                        self._deliver(batch)
+                        self._dispose(entry_id)
+                        return
+                    if number > self.read:
+                        mailbox.note_gap(self, Gap("trimmed", number - self.read - 1, now - self._heard))
+                if self._later and self._later[0][0] < number:
+                    self._deliver(batch)
+                    batch = []
+                    self._apply(number - 1)
+                self.read = number
+                self.position = entry_id
+                self._recent.append(entry_id)
+            address, data = fields[0], fields[1]
+            kind = address[0] if address else 0
+            if kind == PLAIN:
+                name, stamp = address[1 + STAMP :], address[1 : 1 + STAMP]
+                sent = stamp[-13:]
+            elif kind in (CHANNEL, GROUP):
+                name, stamp, sent = address[1:], b"", tail
+            else:
+                self._deliver(batch)
+                batch = []
+                mailbox.obey(self, kind, address[1:], data)
+                continue
+            try:
+                delivery = Delivery(kind, name.decode(), data, min(int(sent) / 1000 + shift, latest), stamp)
+            except ValueError:
+                mailbox.note_foreign(self)
+                continue
+            if not mailbox.admits(self, delivery):
+                continue
+            if keyring is not None:
+                kept = self.options.unseal(data, f"{'group' if kind == GROUP else 'channel'} {delivery.name!r}")
+                if kept is None:
+                    if kind == PLAIN:
+                        mailbox.plain.wait_again(delivery.name)
+                    continue
+                delivery = delivery._replace(data=kept)
+            batch.append(delivery)
+        self._deliver(batch)
+        if self._later and not again:
+            self._apply(self.read)
+
+    def _deliver(self, batch: list[Delivery]) -> None:
+        if batch:
+            self.mailbox.deliver(self, batch)
+
+    def _dispose(self, entry_id: bytes) -> None:
+        """Remove a stream into which somebody else has written: nothing can be posted after such an entry."""
+        if entry_id == self._disposing:
+            return  # read again before it is gone
+        self.mailbox.note_foreign(self)
+        with contextlib.suppress(ChannelLayerUnavailable):
+            self._disposing = entry_id
+            self.link.call("DEL", self.stream).add_done_callback(self._on_disposed)
+
+    def _on_disposed(self, future: "asyncio.Future[Any]") -> None:
+        if future.cancelled() or future.exception() is not None:
+            self._disposing = b""
+
+    # The end
+
+    async def close(self) -> None:
+        # What was not read goes back, or is counted.
+        await self.reader.close()
+        with contextlib.suppress(ChannelLayerUnavailable):
+            more = self.opened and self.link.connected
+            while more:
+                options = self.options
+                reply = await self.run(
+                    self.scripts.unregister, options.maxlen, options.expiry, self.mailbox.id, self.position
+                )
+                if reply is None:
+                    continue
+                more, _, closed = reply
+                self.mailbox.counters.addressed += closed
+                self.mailbox.counters.dropped_closed += closed
+        await self.link.close()

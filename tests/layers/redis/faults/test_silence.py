@@ -1,0 +1,104 @@
+"""A server that accepts connections and never answers."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from sealane.exceptions import ChannelLayerUnavailable
+from sealane.layers.redis.layer import RedisLayer
+from sealane.layers.redis.pubsub import RedisPubSubChannelLayer
+from sealane.layers.redis.streams import RedisChannelLayer
+from tests.layers.redis.faults.conftest import NewLayer
+from tests.layers.redis.faults.traffic import Listener, Sender, ThreadSender, check, sending, sending_in_thread
+from tests.servers import Server
+
+NewServer = Callable[..., Server]
+
+
+async def test_short_silence(new_server: NewServer, new_layer: NewLayer, kind: type[RedisLayer]) -> None:
+    """Calls end within their time limit, and say whether they may have been carried out; later all goes on."""
+    server = new_server()
+    options = {"timeout": 0.4, "lease": 10}
+    here, there = new_layer([server.url], kind, **options), new_layer([server.url], kind, **options)
+    first, second = await Listener.of(here, "news"), await Listener.of(there, "news")
+    group = Sender("group", partial(there.group_send, "news"))
+    own = Sender("own", partial(here.send, first.channel))
+    thread = ThreadSender("thread", partial(here.sync.group_send, "news"))
+    with sending_in_thread(thread):
+        async with sending(group, own, width=3):
+            await asyncio.gather(group.more(20), own.more(20), thread.more(5))
+            with server.paused():
+                before = time.monotonic()
+                await _fails(here.group_send("news", {"type": "x"}), 0.4)
+                await _fails(here.send("held", {"type": "x"}), 0.4)
+                await _fails(here.group_add("other", first.channel), 0.4)
+                health = await here.health()
+                assert not health.reachable
+                assert health.latency is None
+                assert "127.0.0.1" in health.shards[0].place
+                # The loop itself never stood still.
+                assert time.monotonic() - before < 4
+            await asyncio.gather(group.more(20), own.more(20), thread.more(5))
+    lossless = kind is RedisChannelLayer
+    await check(group, first, second, lossless=lossless)
+    await check(own, first, lossless=lossless)
+    await check(thread, first, second, lossless=lossless)
+    assert group.doubtful, "what had been written when the server stopped may have been sent"
+    assert group.unsent, "what was still waiting was not sent"
+    assert thread.errors
+    for error in (*group.errors, *own.errors, *thread.errors):
+        assert 0.3 < error.seconds < 1.5
+    if lossless:
+        assert not [*first.gaps, *second.gaps]
+    assert (await here.health()).reachable
+    # What was asked for in vain is done, or not; the layer is of one mind with the server about it.
+    await there.group_send("other", {"type": "other"})
+    await there.group_send("news", {"type": "end"})
+    await first.until(lambda: first.messages[-1]["type"] == "end")
+    assert [message for message in first.messages if message["type"] == "other"] == []
+
+
+async def _fails(call: object, limit: float) -> None:
+    began = time.monotonic()
+    with pytest.raises(ChannelLayerUnavailable):
+        await call  # type: ignore[misc]
+    assert time.monotonic() - began < limit + 0.5
+
+
+async def test_closing_while_it_is_silent(new_server: NewServer, new_layer: NewLayer, kind: type[RedisLayer]) -> None:
+    """A layer that is closed meanwhile does not hang, whatever is under way."""
+    server = new_server()
+    layer = new_layer([server.url], kind, timeout=0.5)
+    await Listener.of(layer, "news")
+    waiting = asyncio.create_task(layer.receive("held"))
+    await layer.group_send("news", {"type": "x"})
+    with server.paused():
+        calls = [asyncio.ensure_future(layer.group_send("news", {"type": "x"})) for _ in range(10)]
+        await asyncio.sleep(0)
+        async with asyncio.timeout(3):
+            await layer.close()
+            results = await asyncio.gather(*calls, waiting, return_exceptions=True)
+    assert all(isinstance(result, Exception) for result in results)
+
+
+async def test_ten_seconds(new_server: NewServer, new_layer: NewLayer) -> None:
+    """With the limits as they are by default. Both layers at once, so that it takes ten seconds once."""
+    server = new_server()
+    kinds: list[type[RedisLayer]] = [RedisChannelLayer, RedisPubSubChannelLayer]
+    layers = [new_layer([server.url], kind, prefix=kind.__name__) for kind in kinds]
+    listeners = [await Listener.of(layer, "news") for layer in layers]
+    senders = [Sender(kind.__name__, partial(layer.group_send, "news")) for kind, layer in zip(kinds, layers, strict=True)]
+    async with sending(*senders):
+        await asyncio.gather(*(sender.more(10) for sender in senders))
+        with server.paused():
+            await asyncio.sleep(10)
+        await asyncio.gather(*(sender.more(10) for sender in senders))
+    for sender, listener in zip(senders, listeners, strict=True):
+        missing = await check(sender, listener, lossless=False)
+        assert sender.errors
+        assert all(4.5 < error.seconds < 6.5 for error in sender.errors)
+        if sender is senders[0] and not listener.gaps:
+            assert missing == []
