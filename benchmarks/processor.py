@@ -1,12 +1,27 @@
 """The processor: which core a process runs on, and who used how much of it. Linux only: it reads /proc."""
 
+import ctypes
 import os
+import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.sample import Figure
 
-__all__ = ["Usage", "client_core", "cores", "pin", "resident_bytes", "server_core"]
+__all__ = [
+    "Usage",
+    "client_core",
+    "cores",
+    "die_with_parent",
+    "pin",
+    "resident_bytes",
+    "server_core",
+    "store_core",
+]
+
+#: prctl(2): the signal that this process gets when the thread that started it ends.
+_PR_SET_PDEATHSIG = 1
 
 
 def cores() -> list[int]:
@@ -24,6 +39,17 @@ def client_core() -> int | None:
     """Return the core that the load client runs on: another than the server's."""
     allowed = cores()
     return allowed[-1] if len(allowed) > 1 else None
+
+
+def store_core() -> int | None:
+    """Return the core that Redis runs on: one of its own where there are three, else the load client's."""
+    allowed = cores()
+    return allowed[1] if len(allowed) > 2 else client_core()
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent has ended, however it ended."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def pin(core: int | None) -> None:
@@ -57,22 +83,34 @@ def _busy_seconds() -> float:
 class Usage:
     """Who used the processor between two moments.
 
-    `server` is the number of the server's process; without it, this process is the server. What the others
-    used has a resolution of a few hundredths of a second.
+    `server` is the number of the server's process; without it, this process is the server. `store` is the Redis
+    server's. `helpers` are further processes that belong to the sample. What the others used has a resolution of a
+    few hundredths of a second.
     """
 
-    def __init__(self, server: int | None = None) -> None:
+    def __init__(self, server: int | None = None, *, store: int | None = None, helpers: Sequence[int] = ()) -> None:
         self._alone = server is None
         self._server = os.getpid() if server is None else server
+        self._store = store
+        self._helpers = helpers
         self._before = self._read()
 
-    def _read(self) -> tuple[float, float, float, float]:
-        return time.perf_counter(), time.process_time(), _process_seconds(self._server), _busy_seconds()
+    def _read(self) -> tuple[float, float, float, float, float, float]:
+        return (
+            time.perf_counter(),
+            time.process_time(),
+            _process_seconds(self._server),
+            0.0 if self._store is None else _process_seconds(self._store),
+            sum(map(_process_seconds, self._helpers)),
+            _busy_seconds(),
+        )
 
     def figure(self, value: float) -> Figure:
         """Return `value`, with the shares of the time since this object was made."""
-        wall, client, server, busy = (after - before for before, after in zip(self._before, self._read(), strict=True))
+        wall, client, server, store, helpers, busy = (
+            after - before for before, after in zip(self._before, self._read(), strict=True)
+        )
         if self._alone:
             client = 0.0
-        others = max(0.0, busy - client - server) / (wall * (os.cpu_count() or 1))
-        return Figure(value=value, client=client / wall, server=server / wall, others=others)
+        others = max(0.0, busy - client - server - store - helpers) / (wall * (os.cpu_count() or 1))
+        return Figure(value=value, client=client / wall, server=server / wall, store=store / wall, others=others)

@@ -1,4 +1,4 @@
-"""The report: a Markdown table to read and to keep, and JSON with every round."""
+"""The report: a Markdown table to read and to keep, JSON with every round, and the chart beside them."""
 
 import dataclasses
 import json
@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.comparison import Comparison, Spread
 from benchmarks.sample import Sample
-from benchmarks.workload import Sizes
+from benchmarks.workload import WORKLOADS, Sizes
 
 __all__ = ["as_json", "as_markdown", "write"]
 
@@ -21,7 +21,7 @@ _HEAD = (
     "ours / Channels",
     "ours / limit",
     "per CPU second",
-    "busy: client, server",
+    "busy: client, server, Redis",
     "bar",
     "met",
 )
@@ -40,13 +40,15 @@ def _range(spread: Spread | None) -> str:
 
 
 def _busy(comparison: Comparison) -> str:
-    """Return the greatest share of the load client, and the least of the server, over sides and rounds."""
-    figures = [figure for side in comparison.figures.values() for figure in side if figure.server]
+    """Return the greatest share of the load client, the least of the server, and the greatest of Redis."""
+    figures = [figure for side in comparison.columns().values() for figure in side if figure.server]
     if not figures:
         return "-"
     client = max(figure.client for figure in figures)
     server = min(figure.server for figure in figures)
-    return f"{client:.0%}, {server:.0%}" if client else f"-, {server:.0%}"
+    store = max(figure.store for figure in figures)
+    shares = [f"{client:.0%}" if client else "-", f"{server:.0%}", *([f"{store:.0%}"] if store else [])]
+    return ", ".join(shares)
 
 
 def _verdict(comparison: Comparison) -> str:
@@ -78,15 +80,28 @@ def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
+def _rounds(comparisons: Sequence[Comparison], rounds: int) -> str:
+    """Return how many rounds there were, and where there were fewer."""
+    fewer: dict[int, list[str]] = {}
+    for name in dict.fromkeys(comparison.row.workload for comparison in comparisons):
+        most = WORKLOADS[name].most_rounds
+        if most is not None and most < rounds:
+            fewer.setdefault(most, []).append(name)
+    exceptions = "; ".join(f"{count} of {', '.join(names)}" for count, names in fewer.items())
+    return f"{rounds} rounds" + (f" ({exceptions})" if exceptions else "")
+
+
 def as_markdown(comparisons: Sequence[Comparison], facts: Mapping[str, str], *, rounds: int) -> str:
     """Return the table, the machine, and what is doubtful."""
     lines = ["# Sealane beside Channels and the bare limit", ""]
     lines += _table(_HEAD, [_cells(comparison) for comparison in comparisons])
     lines += [
         "",
-        f"Medians of {rounds} rounds, with the least and the greatest. How: benchmarks/README.md.",
-        "",
+        f"Medians of {_rounds(comparisons, rounds)}, with the least and the greatest. How: benchmarks/README.md.",
     ]
+    if any(comparison.row.sides for comparison in comparisons):
+        lines += ['In the rows of Redis, "Channels" is the layer of channels_redis of the same kind: core for streams.']
+    lines += [""]
     lines += [f"- {name}: {fact}" for name, fact in facts.items()]
     doubts = [f"- {comparison.row.name}: {doubt}" for comparison in comparisons for doubt in comparison.doubts()]
     if doubts:
@@ -128,11 +143,18 @@ def as_json(
     }
 
 
-def write(directory: Path, table: str, data: Mapping[str, Any]) -> list[Path]:
-    """Write both, named after the day, and return where. A later run of the same day replaces them."""
+def write(directory: Path, table: str, data: Mapping[str, Any], chart: str | None = None) -> list[Path]:
+    """Write all, named after the day, and return where. A later run of the same day replaces them."""
     directory.mkdir(parents=True, exist_ok=True)
     day = data["facts"]["date"].split()[0]
-    markdown, raw = directory / f"{day}.md", directory / f"{day}.json"
-    markdown.write_text(table)
-    raw.write_text(json.dumps(data, indent=1) + "\n")
-    return [markdown, raw]
+    texts = {".md": table, ".json": json.dumps(data, indent=1) + "\n", ".svg": chart}
+    written = []
+    for suffix, text in texts.items():
+        path = directory / f"{day}{suffix}"
+        if text is None:
+            # Of an earlier run, which had other rows.
+            path.unlink(missing_ok=True)
+        else:
+            path.write_text(text)
+            written.append(path)
+    return written

@@ -1,51 +1,10 @@
 """The rows of the report and their bars: what is measured, in which unit, and what is good enough."""
 
-import dataclasses
-from typing import Literal
-
+from benchmarks.redis_rows import redis_rows
+from benchmarks.row import Bar, Row
 from benchmarks.workload import FULL, Sizes
 
-__all__ = ["Bar", "Row", "rows_for"]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Bar:
-    """What Sealane's figure has to reach.
-
-    `of` says what is held against the bar: the ratio to Channels ("channels") or to the limit ("limit"), the
-    difference to the limit in the row's unit ("above"), or the figure alone ("itself").
-    """
-
-    of: Literal["channels", "limit", "above", "itself"]
-    at_least: float | None = None
-    at_most: float | None = None
-
-    def met(self, value: float) -> bool:
-        """Tell whether `value` is good enough."""
-        return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
-
-    def __str__(self) -> str:
-        bound = f">= {self.at_least:g}" if self.at_least is not None else f"<= {self.at_most:g}"
-        subject = {
-            "channels": "of Channels",
-            "limit": "of the limit",
-            "above": "above the limit",
-            "itself": "",
-        }
-        return f"{bound} {subject[self.of]}".strip()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Row:
-    """One line of the report: a figure of a workload. `less_is_better` is for costs."""
-
-    name: str
-    title: str
-    workload: str
-    figure: str
-    unit: str
-    bars: tuple[Bar, ...] = ()
-    less_is_better: bool = False
+__all__ = ["rows_for"]
 
 
 def _receive_rows(sizes: Sizes) -> list[Row]:
@@ -157,4 +116,5 @@ def rows_for(sizes: Sizes = FULL) -> list[Row]:
             bars=(Bar(of="limit", at_least=0.8),),
         ),
         *_receive_rows(sizes),
+        *redis_rows(sizes),
     ]

@@ -1,16 +1,18 @@
 """Take samples: start the processes of each side in turn, and read what they measured."""
 
+import dataclasses
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from benchmarks.sample import DISTURBED, Sample
+from benchmarks.store import Flavour, run_store
 from benchmarks.workload import Sizes, Workload
 
-__all__ = ["SampleFailed", "run_rounds", "take_sample"]
+__all__ = ["Programs", "SampleFailed", "run_rounds", "take_sample"]
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -19,6 +21,18 @@ _TIME_LIMIT = 90
 
 #: What would slow every process down: asyncio's debug mode, Python's development mode, coverage.
 _SLOWING = ("PYTHONASYNCIODEBUG", "PYTHONDEVMODE", "COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Programs:
+    """What the processes run on: whose Redis server, and the Python of channels_redis, which has its own redis-py."""
+
+    store: Flavour = "valkey"
+    peer_python: str = sys.executable
+
+    def python(self, side: str, workload: Workload) -> str:
+        """Return the interpreter that runs a side."""
+        return self.peer_python if workload.redis and side.startswith("channels") else sys.executable
 
 
 class SampleFailed(Exception):
@@ -35,14 +49,17 @@ class SampleFailed(Exception):
 
 
 def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name not in _SLOWING}
+    kept = {name: value for name, value in os.environ.items() if name not in _SLOWING}
+    # The peer's environment has its own installation of the checkout, or none.
+    paths = [str(_ROOT / "src"), kept.get("PYTHONPATH", "")]
+    return kept | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
-def _output(command: Sequence[str], side: str, workload: Workload) -> str:
+def _output(python: str, command: Sequence[str], side: str, workload: Workload) -> str:
     """Run one process to its end and return what it printed."""
     try:
         done = subprocess.run(
-            [sys.executable, "-m", *command],
+            [python, "-m", *command],
             cwd=_ROOT,
             env=_environment(),
             capture_output=True,
@@ -57,10 +74,10 @@ def _output(command: Sequence[str], side: str, workload: Workload) -> str:
 
 
 @contextmanager
-def _server(side: str, workload: Workload) -> Iterator[tuple[int, int]]:
+def _server(python: str, side: str, workload: Workload, store: str) -> Iterator[tuple[int, int]]:
     """Run a server; yield its port and the number of its process."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.server", side, workload.name],
+        [python, "-m", "benchmarks.server", side, workload.name, store],
         cwd=_ROOT,
         env=_environment(),
         stdout=subprocess.PIPE,
@@ -84,21 +101,28 @@ def _server(side: str, workload: Workload) -> Iterator[tuple[int, int]]:
         process.stdout.close()
 
 
-def take_sample(side: str, workload: Workload, sizes: Sizes) -> Sample:
+def take_sample(side: str, workload: Workload, sizes: Sizes, programs: Programs) -> Sample:
     """Measure one side once, in fresh processes. Raises SampleFailed."""
-    if not workload.served:
-        return Sample.load(_output(["benchmarks.local", side, workload.name, sizes.dump()], side, workload))
-    with _server(side, workload) as (port, process):
-        command = ["benchmarks.client", workload.name, str(port), str(process), sizes.dump()]
-        return Sample.load(_output(command, side, workload))
+    python = programs.python(side, workload)
+    # The limit of a WebSocket broadcast and that of a fan-out have no Redis between.
+    stored = workload.redis and side != "limit"
+    with run_store(programs.store) if stored else nullcontext() as running:
+        store = "-" if running is None else running.dump()
+        if not workload.served:
+            module = "benchmarks.remote" if workload.redis else "benchmarks.local"
+            command = [module, side, workload.name, sizes.dump(), store]
+            return Sample.load(_output(python, command, side, workload))
+        with _server(python, side, workload, store) as (port, process):
+            command = ["benchmarks.client", workload.name, str(port), str(process), sizes.dump(), store]
+            return Sample.load(_output(sys.executable, command, side, workload))
 
 
-def _take_quiet_sample(side: str, workload: Workload, sizes: Sizes, *, retakes: int) -> Sample:
+def _take_quiet_sample(side: str, workload: Workload, sizes: Sizes, programs: Programs, *, retakes: int) -> Sample:
     """Take a sample, and again where others disturbed it. Return the least disturbed; its figures have no say."""
-    best = take_sample(side, workload, sizes)
+    best = take_sample(side, workload, sizes, programs)
     while best.disturbance() > DISTURBED and retakes > 0:
         retakes -= 1
-        best = min(best, take_sample(side, workload, sizes), key=Sample.disturbance)
+        best = min(best, take_sample(side, workload, sizes, programs), key=Sample.disturbance)
     return best
 
 
@@ -109,12 +133,14 @@ def run_rounds(
     rounds: int,
     retakes: int,
     sizes: Sizes,
+    programs: Programs,
     tell: Callable[[str], None],
 ) -> dict[str, list[Sample]]:
     """Measure every side once per round, A B C A B C: what drifts on the machine meets all of them alike."""
     samples: dict[str, list[Sample]] = {side: [] for side in sides}
+    rounds = min(rounds, workload.most_rounds or rounds)
     for number in range(rounds):
         for side in sides:
-            samples[side].append(_take_quiet_sample(side, workload, sizes, retakes=retakes))
+            samples[side].append(_take_quiet_sample(side, workload, sizes, programs, retakes=retakes))
         tell(f"{workload.name}: round {number + 1} of {rounds}")
     return samples

@@ -13,13 +13,14 @@ DISTURBED = 0.1
 class Figure:
     """One value, in the unit of the row that shows it, and who used the processor meanwhile.
 
-    `client` and `server` are shares of one core, `others` is a share of the whole machine. Where one process
-    does it all, it is the server.
+    `client`, `server` and `store` (the Redis server) are shares of one core, `others` is a share of the whole
+    machine. Where one process does it all, it is the server.
     """
 
     value: float
     client: float = 0.0
     server: float = 0.0
+    store: float = 0.0
     others: float = 0.0
 
 

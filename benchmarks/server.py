@@ -1,6 +1,6 @@
 """The server process: one side's applications on uvicorn, and a control socket, alike for all sides.
 
-Started by the runner as `python -m benchmarks.server SIDE WORKLOAD`. It writes its port on its standard
+Started by the runner as `python -m benchmarks.server SIDE WORKLOAD REDIS`. It writes its port on its standard
 output and serves until it is terminated.
 """
 
@@ -14,6 +14,7 @@ import uvicorn
 from benchmarks.applications import Applications
 from benchmarks.configure import applications_for
 from benchmarks.processor import pin, resident_bytes, server_core
+from benchmarks.store import Store
 from benchmarks.workload import TEXT, WORKLOADS
 from sealane.types import ASGIApplication, Receive, Scope, Send
 
@@ -42,10 +43,10 @@ def _control(applications: Applications) -> ASGIApplication:
     return application
 
 
-def _application(side: str, workload_name: str) -> ASGIApplication:
+def _application(side: str, workload_name: str, store: Store | None) -> ASGIApplication:
     workload = WORKLOADS[workload_name]
-    applications = applications_for(side, workload)
-    measured = applications.member() if workload.name in ("broadcast", "connect") else applications.echo()
+    applications = applications_for(side, workload, store)
+    measured = applications.echo() if workload.name.startswith("echo") else applications.member()
     control = _control(applications)
 
     # Not a coroutine function: a frame of ours that lives as long as the connection would count as its
@@ -56,11 +57,11 @@ def _application(side: str, workload_name: str) -> ASGIApplication:
     return application
 
 
-def main(side: str, workload: str) -> None:
+def main(side: str, workload: str, store: str) -> None:
     """Serve until a signal says stop."""
     pin(server_core())
     config = uvicorn.Config(
-        _application(side, workload),
+        _application(side, workload, Store.load(store)),
         loop="uvloop",
         http="httptools",
         ws="websockets-sansio",
@@ -75,4 +76,4 @@ def main(side: str, workload: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main(*sys.argv[1:4])

@@ -2,11 +2,23 @@
 
 import dataclasses
 import json
+from typing import Any
 
-__all__ = ["CAPACITY", "FULL", "QUICK", "TEXT", "WORKLOADS", "Sizes", "Workload"]
+__all__ = ["CAPACITY", "FULL", "GROUP", "QUICK", "SIDES", "TEXT", "WORKLOADS", "Sizes", "Workload"]
+
+#: In the order in which a round measures them.
+SIDES = ("limit", "channels", "sealane")
+
+#: The sides of the Redis rows: one limit for both kinds of layer, or one for each, or none.
+_REDIS_LAYERS = ("channels-core", "channels-pubsub", "sealane-streams", "sealane-pubsub")
+_ONE_LIMIT = ("limit", *_REDIS_LAYERS)
+_TWO_LIMITS = ("limit-streams", "limit-pubsub", *_REDIS_LAYERS)
 
 #: What is echoed and broadcast: 64 bytes of text, the same for every side.
 TEXT = "sealane " * 8
+
+#: What is sent to in the Redis rows.
+GROUP = "everyone"
 
 #: Messages that may wait on a channel: so many that neither side drops one, whatever the window.
 CAPACITY = 10_000
@@ -28,6 +40,17 @@ class Sizes:
     window: int
     #: Unrelated group members beside the channel that is received from.
     members: tuple[int, ...]
+    #: The same two for the Redis rows, whose samples are more and shorter.
+    redis_seconds: float
+    redis_warm_up: float
+    #: Tasks that send at the same time.
+    senders: int
+    #: Processes with a member of the group that is sent to.
+    processes: tuple[int, ...]
+    #: Groups that are not sent to.
+    groups: tuple[int, ...]
+    #: Calls whose commands and bytes are counted.
+    counted: int
 
     def dump(self) -> str:
         """Return the sizes as JSON, for a process that is started with them."""
@@ -36,8 +59,10 @@ class Sizes:
     @classmethod
     def load(cls, text: str) -> "Sizes":
         """Read what `dump` wrote."""
-        fields = json.loads(text)
-        fields["members"] = tuple(fields["members"])
+        fields: dict[str, Any] = json.loads(text)
+        for name, value in fields.items():
+            if isinstance(value, list):
+                fields[name] = tuple(value)
         return cls(**fields)
 
 
@@ -49,6 +74,12 @@ FULL = Sizes(
     first_sockets=100,
     window=10,
     members=(0, 100, 5_000, 100_000),
+    redis_seconds=1.0,
+    redis_warm_up=0.3,
+    senders=50,
+    processes=(1, 2, 4, 8, 16),
+    groups=(0, 100, 10_000, 100_000),
+    counted=50,
 )
 
 #: For a smoke run: it shows that every row measures, and its figures mean nothing.
@@ -60,6 +91,12 @@ QUICK = Sizes(
     first_sockets=5,
     window=10,
     members=(0, 100, 200, 500),
+    redis_seconds=0.05,
+    redis_warm_up=0.02,
+    senders=5,
+    processes=(1, 2),
+    groups=(0, 10, 100),
+    counted=5,
 )
 
 
@@ -68,12 +105,16 @@ class Workload:
     """One thing to measure, in fresh processes for each sample.
 
     `served` tells whether it needs a server and a load client, or one process that does it all. `layer` tells
-    whether the consumers have a channel layer.
+    whether the consumers have a channel layer, `redis` whether that goes through Redis. `most_rounds` is for what
+    takes long and counts more than it times.
     """
 
     name: str
     served: bool
     layer: bool
+    redis: bool = False
+    sides: tuple[str, ...] = SIDES
+    most_rounds: int | None = None
 
 
 WORKLOADS = {
@@ -86,5 +127,12 @@ WORKLOADS = {
         Workload(name="broadcast", served=True, layer=True),
         Workload(name="connect", served=True, layer=True),
         Workload(name="receive", served=False, layer=True),
+        Workload(name="redis-broadcast", served=True, layer=True, redis=True, sides=_ONE_LIMIT),
+        Workload(name="redis-fanout", served=False, layer=True, redis=True, sides=_ONE_LIMIT),
+        Workload(name="redis-send", served=False, layer=True, redis=True, sides=_TWO_LIMITS),
+        Workload(name="redis-trip", served=False, layer=True, redis=True, sides=_TWO_LIMITS),
+        Workload(name="redis-sync", served=False, layer=True, redis=True, sides=_TWO_LIMITS),
+        Workload(name="redis-processes", served=False, layer=True, redis=True, sides=_TWO_LIMITS, most_rounds=3),
+        Workload(name="redis-groups", served=False, layer=True, redis=True, sides=_REDIS_LAYERS, most_rounds=3),
     )
 }

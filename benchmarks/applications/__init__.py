@@ -6,10 +6,7 @@ from typing import Any, Protocol, cast
 
 from sealane.types import ASGIApplication, Message
 
-__all__ = ["SIDES", "Applications", "MessageLayer", "available", "load"]
-
-#: In the order in which a round measures them.
-SIDES = ("limit", "channels", "sealane")
+__all__ = ["Applications", "MessageLayer", "available", "load"]
 
 
 class MessageLayer(Protocol):
@@ -52,11 +49,12 @@ class Applications(Protocol):
 
 
 def load(side: str) -> Applications:
-    """Import one side's applications. Django must be configured by then."""
-    module: Any = importlib.import_module(f"benchmarks.applications.{side}")
+    """Import one side's applications, whatever layer they have. Django must be configured by then."""
+    module: Any = importlib.import_module(f"benchmarks.applications.{side.partition('-')[0]}")
     return cast(Applications, module)
 
 
 def available(side: str) -> bool:
     """Tell whether what a side needs is installed."""
-    return side != "channels" or importlib.util.find_spec("channels") is not None
+    family, _, layer = side.partition("-")
+    return family != "channels" or importlib.util.find_spec("channels_redis" if layer else "channels") is not None

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.comparison import Comparison
-from benchmarks.rows import Row, rows_for
+from benchmarks.row import Row
+from benchmarks.rows import rows_for
 from benchmarks.sample import Figure
 from tests.docs.snippets import DOCS, ROOT
 

@@ -5,13 +5,17 @@ import dataclasses
 import json
 import math
 import os
+import re
 import subprocess
 import sys
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import redis
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
@@ -21,17 +25,20 @@ from sealane.types import ASGIApplication, Receive, Scope, Send
 if sys.platform != "linux":
     pytest.skip("the benchmarks need Linux", allow_module_level=True)
 
-from benchmarks import client, runner
-from benchmarks.__main__ import main
+from benchmarks import client, remote, runner
+from benchmarks.__main__ import main, select
 from benchmarks.applications import Applications, available
+from benchmarks.chart import as_svg
 from benchmarks.comparison import Comparison, Spread
 from benchmarks.frames import CLOSE, FrameReader, accept_key, encode_frame, handshake_request
 from benchmarks.frames import TEXT as TEXT_FRAME
 from benchmarks.local import measure
 from benchmarks.report import as_markdown
-from benchmarks.rows import Bar, Row, rows_for
-from benchmarks.runner import SampleFailed, run_rounds, take_sample
+from benchmarks.row import Bar, Row
+from benchmarks.rows import rows_for
+from benchmarks.runner import Programs, SampleFailed, run_rounds, take_sample
 from benchmarks.sample import Figure, Sample
+from benchmarks.store import Store, Traffic, run_store
 from benchmarks.workload import QUICK, TEXT, WORKLOADS, Sizes, Workload
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,10 +47,17 @@ ROOT = Path(__file__).resolve().parents[2]
 OURS = ("limit", "sealane")
 
 
-def run_benchmarks(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run the command as `make bench` does, from the checkout."""
+def sides_of(workload: Workload) -> list[str]:
+    """Return the sides of a workload that need no Channels."""
+    return [side for side in workload.sides if side.partition("-")[0] in OURS]
+
+
+def run_benchmarks(names: Sequence[str], directory: Path) -> "subprocess.CompletedProcess[str]":
+    """Run some workloads by the command, as `make bench` does, from the checkout."""
+    only = [argument for name in names for argument in ("--only", name)]
+    sides = [argument for side in OURS for argument in ("--side", side)]
     return subprocess.run(
-        [sys.executable, "-m", "benchmarks", *arguments],
+        [sys.executable, "-m", "benchmarks", "--quick", *only, *sides, "--results", str(directory)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
         capture_output=True,
@@ -54,23 +68,40 @@ def run_benchmarks(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
-    """Run everything once; return the table and what was written beside it."""
-    directory = tmp_path_factory.mktemp("results")
-    sides = [argument for side in OURS for argument in ("--side", side)]
-    done = run_benchmarks("--quick", *sides, "--results", str(directory))
-    assert done.returncode == 0, done.stderr
-    (markdown,) = directory.glob("*.md")
-    assert markdown.read_text() == done.stdout
-    (raw,) = directory.glob("*.json")
-    return done.stdout, json.loads(raw.read_text())
+    """Run everything once; return the tables and what was written beside them.
+
+    The figures mean nothing, so that three commands at a time may disturb one another.
+    """
+    plain = [name for name, workload in WORKLOADS.items() if not workload.redis]
+    redis = [name for name, workload in WORKLOADS.items() if workload.redis]
+    runs = [plain, redis[::2], redis[1::2]]
+    directories = [tmp_path_factory.mktemp("results") for _ in runs]
+    with ThreadPoolExecutor() as pool:
+        tables = ""
+        data: dict[str, Any] = {"rows": [], "messages": {}, "facts": {}}
+        for names, directory, done in zip(runs, directories, pool.map(run_benchmarks, runs, directories), strict=True):
+            assert done.returncode == 0, done.stderr
+            (markdown,) = directory.glob("*.md")
+            assert markdown.read_text() == done.stdout
+            assert len(list(directory.glob("*.svg"))) == (names is not plain)
+            (raw,) = directory.glob("*.json")
+            written = json.loads(raw.read_text())
+            tables += done.stdout
+            data["rows"] += written["rows"]
+            data["messages"] |= written["messages"]
+            data["facts"] |= written["facts"]
+    return tables, data
 
 
 @pytest.mark.parametrize("row", rows_for(QUICK), ids=lambda row: row.name)
 def test_row_measures(row: Row, smoke: tuple[str, dict[str, Any]]) -> None:
     table, data = smoke
     (written,) = [item for item in data["rows"] if item["name"] == row.name]
-    assert sorted(written["sides"]) == sorted(OURS)
-    for side in OURS:
+    sides = sides_of(WORKLOADS[row.workload])
+    if row.unit in ("commands", "bytes"):
+        sides = [side for side in sides if side != "limit"]  # which has no Redis
+    assert sorted(written["sides"]) == sorted(sides)
+    for side in sides:
         (figure,) = written["sides"][side]
         assert math.isfinite(figure["value"])
         # So few sockets may fit in memory that a process had already.
@@ -82,17 +113,17 @@ def test_row_measures(row: Row, smoke: tuple[str, dict[str, Any]]) -> None:
 @pytest.mark.parametrize("workload", WORKLOADS)
 def test_messages_of_both_sides_arrive(workload: str, smoke: tuple[str, dict[str, Any]]) -> None:
     _, data = smoke
-    least = QUICK.sockets if WORKLOADS[workload].served else 100
-    for side in OURS:
+    to_all = workload in ("broadcast", "connect", "redis-broadcast", "redis-fanout")
+    for side in sides_of(WORKLOADS[workload]):
         (messages,) = data["messages"][workload][side]
-        assert messages >= (least if workload in ("broadcast", "connect") else 1)
-        if workload == "broadcast":
+        assert messages >= (QUICK.sockets if to_all else 1)
+        if to_all:
             assert messages % QUICK.sockets == 0
 
 
 def test_report_names_machine_and_versions(smoke: tuple[str, dict[str, Any]]) -> None:
     table, data = smoke
-    for fact in ("date", "processor", "system", "python", "sealane", "django", "uvicorn", "uvloop"):
+    for fact in ("date", "processor", "system", "python", "sealane", "django", "uvicorn", "uvloop", "redis", "valkey"):
         assert data["facts"][fact]
         assert f"- {fact}: {data['facts'][fact]}" in table
 
@@ -100,7 +131,18 @@ def test_report_names_machine_and_versions(smoke: tuple[str, dict[str, Any]]) ->
 @pytest.mark.skipif(not available("channels"), reason="Channels is not installed: pip install -e '.[bench]'")
 @pytest.mark.parametrize("workload", ["dispatch", "broadcast"])
 def test_channels_measures(workload: str) -> None:
-    sample = take_sample("channels", WORKLOADS[workload], QUICK)
+    sample = take_sample("channels", WORKLOADS[workload], QUICK, Programs())
+    assert sample.messages > 0
+    assert all(figure.value > 0 for figure in sample.figures.values())
+
+
+@pytest.mark.skipif(not available("channels-core"), reason="channels_redis is not installed: pip install -e '.[bench]'")
+@pytest.mark.parametrize("side", ["channels-core", "channels-pubsub"])
+@pytest.mark.parametrize(
+    "workload", [workload for workload in WORKLOADS.values() if workload.redis], ids=lambda workload: workload.name
+)
+def test_channels_redis_measures(side: str, workload: Workload) -> None:
+    sample = take_sample(side, workload, QUICK, Programs())
     assert sample.messages > 0
     assert all(figure.value > 0 for figure in sample.figures.values())
 
@@ -182,7 +224,83 @@ async def test_client_refuses_a_changed_text() -> None:
 
 def test_unknown_side_fails() -> None:
     with pytest.raises(SampleFailed, match=r"^dispatch on nobody: benchmarks\.local ended with 1:"):
-        take_sample("nobody", WORKLOADS["dispatch"], QUICK)
+        take_sample("nobody", WORKLOADS["dispatch"], QUICK, Programs())
+
+
+# Through Redis
+
+
+def test_commands_and_bytes_are_counted() -> None:
+    with run_store("valkey") as store:
+        before = Traffic.of(store)
+        with redis.Redis.from_url(store.url) as connection:
+            for number in range(10):
+                connection.set("name", number)
+            # What a script calls counts too.
+            connection.eval("redis.call('SET', KEYS[1], 1) redis.call('DEL', KEYS[1])", 1, "name")
+        commands, size = Traffic.of(store).per(1, before)
+        assert commands == 10 + 3
+        assert 10 * len("*3\r\n$3\r\nSET\r\n$4\r\nname\r\n$1\r\n0\r\n") < size < 2_000
+
+
+def test_store_ends_with_its_block() -> None:
+    with run_store("valkey") as store:
+        os.kill(store.process, 0)  # it is there
+        assert Store.load(store.dump()) == store
+    with pytest.raises(ProcessLookupError):
+        os.kill(store.process, 0)
+    assert Store.load("-") is None
+
+
+def test_no_server_leaves_the_rows_out(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("benchmarks.__main__.find", lambda flavour: None)
+    assert main(["--quick", "--only", "redis-trip"]) == 0
+    assert "there is no Redis server, so its rows are left out" in capsys.readouterr().err
+
+
+class LosesOne:
+    """A layer within one process that loses the third message of all, and goes on with the next."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    async def new_channel(self) -> str:
+        return "channel"
+
+    async def send(self, channel: str, message: dict[str, Any]) -> None:
+        self.sent += 1
+        if self.sent != 3:
+            await self.queue.put(message)
+
+    async def receive(self, channel: str) -> dict[str, Any]:
+        return await self.queue.get()
+
+    async def close(self) -> None:
+        pass
+
+
+def test_lost_message_fails_the_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = LosesOne()
+    monkeypatch.setattr(remote, "layer_for", lambda side, store: layer)
+    monkeypatch.setattr(remote, "_TIME_LIMIT", 1.0)
+    with pytest.raises(TimeoutError):
+        remote.measure("sealane-streams", "redis-trip", QUICK, Store(port=1, process=os.getpid()))
+
+
+class ChangesText(LosesOne):
+    """A layer that hands out another text."""
+
+    async def receive(self, channel: str) -> dict[str, Any]:
+        return {**await self.queue.get(), "text": "sealand"}
+
+
+def test_changed_message_fails_the_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = ChangesText()
+    monkeypatch.setattr(remote, "layer_for", lambda side, store: layer)
+    with pytest.raises(RuntimeError) as failure:
+        remote.measure("sealane-streams", "redis-send", QUICK, Store(port=1, process=os.getpid()))
+    assert re.match(r"a wrong message came in: .*'text': 'sealand'", str(failure.value.__cause__))
 
 
 # The frames of the load client, against a library that knows RFC 6455
@@ -263,6 +381,68 @@ def test_difference_to_the_limit() -> None:
     assert compared(row, sealane=[23.5], limit=[19]).met() is False
 
 
+REDIS_ROW = dataclasses.replace(
+    ROW,
+    workload="redis-send",
+    bars=(Bar(of="channels-pubsub", at_least=4),),
+    sides={"limit": "limit-streams", "channels": "channels-core", "sealane": "sealane-streams"},
+)
+
+
+@pytest.mark.parametrize(("peer", "met"), [(25, True), (26, False)])
+def test_columns_and_bars_name_sides(peer: float, met: bool) -> None:
+    sides = {"limit-streams": 200.0, "channels-core": 10.0, "channels-pubsub": peer, "sealane-streams": 100.0}
+    comparison = compared(REDIS_ROW, **{side: [value] for side, value in sides.items()})
+    assert comparison.met() is met
+    assert comparison.ratio("channels") == Spread(10, 10, 10)
+    assert comparison.ratio("limit") == Spread(0.5, 0.5, 0.5)
+    assert list(comparison.columns()) == ["limit", "channels", "sealane"]
+
+
+def test_rows_are_selected_by_name() -> None:
+    rows = rows_for(QUICK)
+    assert select(None, rows) == rows
+    assert [row.name for row in select(["redis-send"], rows)] == [
+        f"redis-send{many}-{layer}" for many in ("", "-many") for layer in ("streams", "pubsub")
+    ]
+    assert [row.name for row in select(["redis-trip-pubsub", "echo"], rows)] == ["echo", "redis-trip-pubsub"]
+    assert {row.workload for row in select(["redis"], rows)} == {name for name in WORKLOADS if name.startswith("redis")}
+    with pytest.raises(SystemExit, match=r"^reddis is neither a workload nor a row; the rows: accepted, "):
+        select(["reddis"], rows)
+
+
+def test_rows_have_names_of_their_own() -> None:
+    names = [row.name for row in rows_for()]
+    assert len(names) == len(set(names))
+    assert {row.workload for row in rows_for()} == set(WORKLOADS)
+
+
+def test_chart_shows_what_is_better() -> None:
+    costs = dataclasses.replace(REDIS_ROW, title="cost & time", less_is_better=True)
+    sides = {"limit-streams": [5.0], "channels-core": [100.0], "sealane-streams": [8.0]}
+    svg = as_svg([compared(costs, **sides)], QUICK)
+    assert svg is not None
+    texts = [element.text for element in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+    assert {"cost & time", "12x", "Sealane, streams"} <= set(texts)
+    assert as_svg([compared(ROW, limit=[1], sealane=[1])], QUICK) is None
+
+
+def test_chart_draws_growth() -> None:
+    rows = [row for row in rows_for(QUICK) if row.workload == "redis-processes" and row.name.endswith("-pubsub")]
+    comparisons = [compared(row, **{"channels-pubsub": [90.0], "sealane-pubsub": [110.0]}) for row in rows]
+    svg = as_svg(comparisons, QUICK)
+    assert svg is not None
+    lines = list(ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}polyline"))
+    assert [len(line.attrib["points"].split()) for line in lines] == [len(QUICK.processes)] * 2
+
+
+def test_fewer_rounds_are_named() -> None:
+    row = next(row for row in rows_for(QUICK) if row.workload == "redis-groups")
+    table = as_markdown([compared(row, **{"sealane-streams": [1.0]}), compared(ROW, limit=[1])], {}, rounds=5)
+    assert "Medians of 5 rounds (3 of redis-groups), with" in table
+    assert "Medians of 2 rounds, with" in as_markdown([compared(row, **{"sealane-streams": [1.0]})], {}, rounds=2)
+
+
 def test_doubts_are_named() -> None:
     figures = {"limit": [Figure(value=1, client=0.95, server=0.8, others=0.2)]}
     comparison = Comparison(ROW, figures)
@@ -297,9 +477,15 @@ def test_disturbed_sample_is_taken_again(
         Sample(figures={"messages": Figure(value=10.0**number, others=share)}) for number, share in enumerate(others)
     ]
     waiting = list(samples)
-    monkeypatch.setattr(runner, "take_sample", lambda side, workload, sizes: waiting.pop(0))
+    monkeypatch.setattr(runner, "take_sample", lambda side, workload, sizes, programs: waiting.pop(0))
     found = run_rounds(
-        WORKLOADS["dispatch"], sides=["limit"], rounds=1, retakes=retakes, sizes=QUICK, tell=lambda text: None
+        WORKLOADS["dispatch"],
+        sides=["limit"],
+        rounds=1,
+        retakes=retakes,
+        sizes=QUICK,
+        programs=Programs(),
+        tell=lambda text: None,
     )
     assert found == {"limit": [samples[kept]]}
     assert len(samples) - len(waiting) == taken

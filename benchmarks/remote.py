@@ -1,0 +1,362 @@
+"""The process of a workload whose messages go through Redis: `python -m benchmarks.remote SIDE WORKLOAD SIZES REDIS`.
+
+It prints one sample as JSON. It runs on asyncio's own loop. Who sends and who receives are two layers, so that no
+message can be handed over within the process; the limit of the fan-out is the one without Redis.
+"""
+
+import asyncio
+import gc
+import itertools
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from benchmarks.configure import configure
+from benchmarks.deliveries import Deliveries
+from benchmarks.layers import blocking_group_send, close, join_all, layer_for
+from benchmarks.members import Members
+from benchmarks.processor import Usage, pin, server_core
+from benchmarks.sample import Figure, Sample
+from benchmarks.store import Store, Traffic
+from benchmarks.workload import GROUP, TEXT, Sizes
+from sealane.types import Message
+
+__all__ = ["main", "measure"]
+
+#: A sample that takes longer hangs.
+_TIME_LIMIT = 80.0
+
+#: Messages on their way from senders that do not wait for the receiver: less than any capacity.
+_ON_THEIR_WAY = 1_000
+
+#: Messages sent at most while the members that get them stand still: less than any capacity.
+_MOST_FROZEN = 5_000
+
+#: What is sent to the group, and to the channel with a number more.
+_MESSAGE: Message = {"type": "bench.text", "text": TEXT}
+
+
+def _check(message: Message) -> None:
+    if message["text"] != TEXT:
+        raise RuntimeError(f"a wrong message came in: {message!r}")
+
+
+@asynccontextmanager
+async def _layers(side: str, store: Store | None) -> AsyncIterator[tuple[Any, Any]]:
+    """Yield a layer that sends and one that receives."""
+    receiver = layer_for(side, store)
+    sender = receiver if store is None else layer_for(side, store)
+    try:
+        yield sender, receiver
+    finally:
+        await close(receiver)
+        if sender is not receiver:
+            await close(sender)
+
+
+@asynccontextmanager
+async def _tasks(tasks: Sequence["asyncio.Task[None]"]) -> AsyncIterator[None]:
+    """Cancel the tasks in the end. One that failed fails the block."""
+    body = asyncio.current_task()
+    assert body is not None
+    failed: list[BaseException] = []
+
+    def on_end(task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()):
+            failed.append(error)
+            body.cancel()
+
+    for task in tasks:
+        task.add_done_callback(on_end)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if failed:
+            raise RuntimeError("a receiver failed") from failed[0]
+        raise
+    finally:
+        for task in tasks:
+            task.remove_done_callback(on_end)
+            task.cancel()
+        # redis-py may lose a cancellation; the process ends soon in any case.
+        await asyncio.wait(tasks, timeout=2)
+
+
+async def _fanout(side: str, store: Store | None, sizes: Sizes) -> Sample:
+    """Send to a group whose members are tasks in `receive`, and count what they get."""
+    deliveries = Deliveries()
+    sample = Sample()
+    sent = 0
+
+    async def member(channel: str) -> None:
+        while True:
+            _check(await receiver.receive(channel))
+            deliveries.add()
+
+    async with _layers(side, store) as (sender, receiver):
+        channels = [await receiver.new_channel() for _ in range(sizes.sockets)]
+        for channel in channels:
+            await receiver.group_add(GROUP, channel)
+
+        async def run(window: int, seconds: float) -> float:
+            nonlocal sent
+            before, started = sent, time.perf_counter()
+            while time.perf_counter() - started < seconds:
+                await sender.group_send(GROUP, _MESSAGE)
+                sent += 1
+                await deliveries.reach((sent - window + 1) * len(channels))
+            await deliveries.reach(sent * len(channels))
+            return (sent - before) * len(channels) / (time.perf_counter() - started)
+
+        async with _tasks([asyncio.ensure_future(member(channel)) for channel in channels]):
+            await run(1, sizes.redis_warm_up)
+            for name, window in (("deliveries", 1), ("deliveries-window", sizes.window)):
+                gc.collect()
+                usage = _usage(store)
+                sample.figures[name] = usage.figure(await run(window, sizes.redis_seconds))
+            if store is not None:
+                before, traffic = sent, Traffic.of(store)
+                for _ in range(sizes.counted):
+                    await sender.group_send(GROUP, _MESSAGE)
+                    sent += 1
+                    await deliveries.reach(sent * len(channels))
+                commands, size = Traffic.of(store).per(sent - before, traffic)
+                sample.figures["commands"] = Figure(value=commands)
+                sample.figures["bytes"] = Figure(value=size)
+    if deliveries.count != sent * len(channels):
+        raise RuntimeError(f"{sent} messages to {len(channels)} members, but {deliveries.count} deliveries")
+    sample.messages = deliveries.count
+    return sample
+
+
+async def _send(side: str, store: Store | None, sizes: Sizes) -> Sample:
+    """Send to one channel, from one task and from many, and count what arrives."""
+    deliveries = Deliveries()
+    sample = Sample()
+    gate = asyncio.Semaphore(_ON_THEIR_WAY)
+    numbers = itertools.count()
+    sent = total = 0
+
+    async def receive() -> None:
+        nonlocal total
+        while True:
+            message = await receiver.receive(channel)
+            _check(message)
+            total += message["number"]
+            gate.release()
+            deliveries.add()
+
+    async def send_until(end: float) -> None:
+        nonlocal sent
+        while time.perf_counter() < end:
+            await gate.acquire()
+            await sender.send(channel, {**_MESSAGE, "number": next(numbers)})
+            sent += 1
+
+    async def send_many_until(end: float) -> None:
+        nonlocal sent
+        while time.perf_counter() < end:
+            for _ in range(sizes.senders):
+                await gate.acquire()
+            messages = [{**_MESSAGE, "number": next(numbers)} for _ in range(sizes.senders)]
+            await sender.send_many(channel, messages)
+            sent += len(messages)
+
+    async def run(senders: int, seconds: float) -> float:
+        before, started = deliveries.count, time.perf_counter()
+        # The bare client's many are one pipeline: the least that it can be.
+        if senders > 1 and hasattr(sender, "send_many"):
+            await send_many_until(started + seconds)
+        else:
+            await asyncio.gather(*(send_until(started + seconds) for _ in range(senders)))
+        await deliveries.reach(sent)
+        return (deliveries.count - before) / (time.perf_counter() - started)
+
+    async with _layers(side, store) as (sender, receiver):
+        channel = await receiver.new_channel()
+        async with _tasks([asyncio.ensure_future(receive())]):
+            for name, senders in (("one", 1), ("many", sizes.senders)):
+                await run(senders, sizes.redis_warm_up)
+                gc.collect()
+                usage = _usage(store)
+                sample.figures[name] = usage.figure(await run(senders, sizes.redis_seconds))
+    if deliveries.count != sent or total != sent * (sent - 1) // 2:
+        raise RuntimeError(f"{sent} messages were sent, {deliveries.count} arrived, or some of them twice")
+    sample.messages = deliveries.count
+    return sample
+
+
+async def _trip(side: str, store: Store | None, sizes: Sizes) -> Sample:
+    """Send a message and receive it, in one task; the median time of that."""
+    async with _layers(side, store) as (sender, receiver):
+        channel = await receiver.new_channel()
+        trips = 0
+
+        async def run(seconds: float) -> list[float]:
+            nonlocal trips
+            times = []
+            started = now = time.perf_counter()
+            while now - started < seconds:
+                await sender.send(channel, {**_MESSAGE, "number": trips})
+                message = await receiver.receive(channel)
+                before, now = now, time.perf_counter()
+                if message["number"] != trips:
+                    raise RuntimeError(f"sent number {trips}, received {message!r}")
+                _check(message)
+                trips += 1
+                times.append(now - before)
+            return times
+
+        await run(sizes.redis_warm_up)
+        gc.collect()
+        usage = _usage(store)
+        figure = usage.figure(statistics.median(await run(sizes.redis_seconds)) * 1e6)
+    return Sample(figures={"trip": figure}, messages=trips)
+
+
+async def _groups(side: str, store: Store | None, sizes: Sizes) -> Sample:
+    """Send to a group of one member and receive it, beside groups that have nothing to do with it."""
+    sample = Sample()
+    async with _layers(side, store) as (sender, receiver):
+        channel, other = await receiver.new_channel(), await receiver.new_channel()
+        await receiver.group_add(GROUP, channel)
+        present = 0
+        for groups in sizes.groups:
+            await join_all(side, receiver, [f"other-{number}" for number in range(present, groups)], other)
+            present = groups
+
+            async def run(seconds: float) -> list[float]:
+                times = []
+                started = now = time.perf_counter()
+                while now - started < seconds:
+                    await sender.group_send(GROUP, _MESSAGE)
+                    _check(await receiver.receive(channel))
+                    before, now = now, time.perf_counter()
+                    times.append(now - before)
+                return times
+
+            await run(sizes.redis_warm_up)
+            gc.collect()
+            usage = _usage(store)
+            times = await run(sizes.redis_seconds / 2)
+            sample.figures[f"groups-{groups}"] = usage.figure(statistics.median(times) * 1e6)
+            sample.messages += len(times)
+    costs = [figure.value for figure in sample.figures.values()]
+    sample.figures["growth"] = Figure(value=max(costs) / costs[0])
+    return sample
+
+
+def _sync(side: str, store: Store, sizes: Sizes) -> Sample:
+    """Send to a group from code without an event loop. Its one member, in another process, gets everything."""
+    with Members(side, store, 1) as members:
+        members.join(1)
+        send = blocking_group_send(side, store, GROUP)
+
+        def run(seconds: float) -> Figure:
+            """Return calls per second."""
+            members.freeze()
+            usage = _usage(store, members)
+            sends, started = 0, time.perf_counter()
+            while (elapsed := time.perf_counter() - started) < seconds and sends < _MOST_FROZEN:
+                send(_MESSAGE)
+                sends += 1
+            figure = usage.figure(sends / elapsed)
+            members.thaw()
+            members.expect(sends)
+            members.wait_arrived()
+            sample.messages += sends
+            return figure
+
+        sample = Sample()
+        run(sizes.redis_warm_up)
+        gc.collect()
+        sample.figures["calls"] = run(sizes.redis_seconds)
+    return sample
+
+
+def _processes(side: str, store: Store, sizes: Sizes) -> Sample:
+    """Send to a group that has a member in more and more processes."""
+    with Members(side, store, max(sizes.processes)) as members:
+        return asyncio.run(_to_processes(side, store, sizes, members))
+
+
+async def _to_processes(side: str, store: Store, sizes: Sizes, members: Members) -> Sample:
+    sample = Sample()
+    sender = layer_for(side, store)
+
+    async def run(seconds: float) -> Figure:
+        """Return the microseconds of a call."""
+        members.freeze()
+        usage = _usage(store, members)
+        sends, started = 0, time.perf_counter()
+        while (elapsed := time.perf_counter() - started) < seconds and sends < _MOST_FROZEN:
+            await sender.group_send(GROUP, _MESSAGE)
+            sends += 1
+        figure = usage.figure(elapsed / sends * 1e6)
+        members.thaw()
+        members.expect(sends)
+        await members.arrived()
+        sample.messages += sends * members.joined
+        return figure
+
+    try:
+        for processes in sizes.processes:
+            members.join(processes)
+            await run(sizes.redis_warm_up / 2)
+            sample.figures[f"processes-{processes}"] = await run(sizes.redis_seconds / 2)
+            traffic = Traffic.of(store)
+            for _ in range(sizes.counted):
+                await sender.group_send(GROUP, _MESSAGE)
+                members.expect(1)
+                await members.arrived()
+            commands, size = Traffic.of(store).per(sizes.counted, traffic)
+            sample.figures[f"commands-{processes}"] = Figure(value=commands)
+            sample.figures[f"bytes-{processes}"] = Figure(value=size)
+    finally:
+        await close(sender)
+    return sample
+
+
+def _usage(store: Store | None, members: Members | None = None) -> Usage:
+    return Usage(store=None if store is None else store.process, helpers=() if members is None else members.pids)
+
+
+_RUNS: dict[str, Callable[[str, Store | None, Sizes], Awaitable[Sample]]] = {
+    "redis-fanout": _fanout,
+    "redis-groups": _groups,
+    "redis-send": _send,
+    "redis-trip": _trip,
+}
+
+#: These have no event loop, or fork before they have one.
+_BLOCKING_RUNS: dict[str, Callable[[str, Store, Sizes], Sample]] = {
+    "redis-processes": _processes,
+    "redis-sync": _sync,
+}
+
+
+def measure(side: str, workload: str, sizes: Sizes, store: Store | None) -> Sample:
+    """Take one sample. RuntimeError where a message was lost or changed, TimeoutError where nothing more comes."""
+    if workload in _BLOCKING_RUNS:
+        assert store is not None
+        return _BLOCKING_RUNS[workload](side, store, sizes)
+
+    async def run() -> Sample:
+        async with asyncio.timeout(_TIME_LIMIT):
+            return await _RUNS[workload](side, store, sizes)
+
+    return asyncio.run(run())
+
+
+def main(side: str, workload: str, sizes: str, store: str) -> None:
+    """Measure one sample and print it."""
+    pin(server_core())
+    configure()
+    print(measure(side, workload, Sizes.load(sizes), Store.load(store)).dump())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:5])
