@@ -4,12 +4,16 @@
 PYTHON ?= python3
 PORT ?= 8000
 ARGS ?=
+# Most tests wait for something most of the time, so more of them run than there are processors.
+WORKERS ?= 4
 ONLY ?=
+# The redis-py that suits channels_redis best. To try another: make bench ONLY=redis PEER_REDIS=8.1.0
+PEER_REDIS ?= 6.4.0
 MATRIX_PYTHON ?=
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format bench docs test-matrix test-lowest run-matrix clean
+.PHONY: help demo demo-redis test lint types format bench docs test-matrix test-lowest run-matrix clean
 .DELETE_ON_ERROR:
 
 # Make an empty environment for the target's directory with the interpreter $(1).
@@ -22,6 +26,8 @@ define environment
 	@$(1) -m venv --clear $(@D)
 endef
 
+PARALLEL = --numprocesses $(WORKERS) --dist worksteal
+
 PIP_INSTALL = @$(@D)/bin/python -m pip install --quiet --disable-pip-version-check
 
 help:  ## list the targets
@@ -32,9 +38,12 @@ demo: .venv/.made  ## serve the example project on 127.0.0.1:8000 (another port:
 	@echo "The chat: open http://127.0.0.1:$(PORT)/ in two browser windows. Ctrl-C ends it."
 	@cd example_project && exec ../.venv/bin/python manage.py runserver 127.0.0.1:$(PORT)
 
+demo-redis: .venv/.made  ## serve it on two ports, from two processes with Valkey between them (PORT=8001: that and the next)
+	@cd example_project && exec ../.venv/bin/python demo_redis.py --port $(PORT)
+
 test: .venv/.made  ## run the whole suite with coverage (a part of it: make test ARGS="tests/layers -x")
 	@.venv/bin/coverage erase
-	.venv/bin/coverage run -m pytest $(ARGS)
+	.venv/bin/coverage run -m pytest $(PARALLEL) $(ARGS)
 	@.venv/bin/coverage combine --quiet
 	.venv/bin/coverage report $(if $(ARGS),--fail-under=0)
 
@@ -50,8 +59,9 @@ format: .venv/.made  ## format the code and repair what ruff can repair
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
 
-bench: .venv-bench/.made  ## compare with Channels and the bare server (one row: make bench ONLY=name)
-	.venv-bench/bin/python -m benchmarks $(addprefix --only ,$(ONLY)) $(ARGS)
+bench: .venv-bench/.made .venv-bench-peer-$(PEER_REDIS)/.made  ## compare with Channels and the bare server (some rows: make bench ONLY=redis)
+	.venv-bench/bin/python -m benchmarks --peer-python .venv-bench-peer-$(PEER_REDIS)/bin/python \
+		$(addprefix --only ,$(ONLY)) $(ARGS)
 
 docs: .venv-docs/.made  ## build the documentation into docs/_build; a warning is an error
 	.venv-docs/bin/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs docs/_build
@@ -63,13 +73,13 @@ test-matrix:  ## run the suite on the newest Python of this machine with Django 
 	else echo "test-matrix: no Python here is newer than $$($(PYTHON) -V 2>&1), so there is nothing to run"; fi
 
 run-matrix: .venv-matrix/.made
-	.venv-matrix/bin/python -m pytest $(ARGS)
+	.venv-matrix/bin/python -m pytest $(PARALLEL) $(ARGS)
 
 test-lowest: .venv-lowest/.made  ## run the suite on the lowest versions that pyproject.toml allows
-	.venv-lowest/bin/python -m pytest $(ARGS)
+	.venv-lowest/bin/python -m pytest $(PARALLEL) $(ARGS)
 
 clean:  ## remove the environments and everything that was built
-	rm -rf .venv .venv-bench .venv-docs .venv-matrix .venv-lowest build dist docs/_build artifacts htmlcov
+	rm -rf .venv .venv-bench .venv-bench-peer-* .venv-docs .venv-matrix .venv-lowest build dist docs/_build artifacts htmlcov
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.* src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -81,6 +91,11 @@ clean:  ## remove the environments and everything that was built
 .venv-bench/.made: pyproject.toml
 	$(call environment,$(PYTHON))
 	$(PIP_INSTALL) --editable '.[bench]'
+	@touch $@
+
+.venv-bench-peer-$(PEER_REDIS)/.made: pyproject.toml
+	$(call environment,$(PYTHON))
+	$(PIP_INSTALL) --editable '.[bench]' 'redis==$(PEER_REDIS)'
 	@touch $@
 
 .venv-docs/.made: pyproject.toml

@@ -7,12 +7,12 @@ from django.core.exceptions import ValidationError
 from django.forms import Form
 from django.utils import timezone
 
+from chat import presence
 from chat.forms import JoinForm, SayForm
-from chat.models import Message, Room
-from chat.presence import presence
+from chat.models import Message, Room, Visit
 from sealane.consumers import AsyncEventStreamConsumer, AsyncJsonWebsocketConsumer
 from sealane.exceptions import DenyConnection, FrameError
-from sealane.layers import BaseChannelLayer
+from sealane.layers import BaseChannelLayer, Gap
 
 
 class RoomConsumer(AsyncJsonWebsocketConsumer):
@@ -23,7 +23,7 @@ class RoomConsumer(AsyncJsonWebsocketConsumer):
 
     channel_layer: BaseChannelLayer  # never None: settings.CHANNEL_LAYERS has it
     room: Room
-    name = ""  # until the window has joined
+    visit: Visit | None = None  # until the window has joined
 
     async def connect(self) -> None:
         try:
@@ -34,18 +34,18 @@ class RoomConsumer(AsyncJsonWebsocketConsumer):
 
     async def disconnect(self, code: int) -> None:
         # Runs once, however the connection ended. The groups are left without being asked for.
-        if self.name and presence.leave(self.room.slug, self.name):
-            await self.tell_presence("left")
+        if self.visit and await presence.leave(self.visit):
+            await self.tell_presence(self.visit, "left")
 
     # What the page asks for
 
     async def receive_json(self, content: Any, **kwargs: Any) -> None:
         try:
             match content:
-                case {"action": "join"} if not self.name:
+                case {"action": "join"} if self.visit is None:
                     await self.join(**cleaned(JoinForm(content)))
-                case {"action": "say"} if self.name:
-                    await self.say(**cleaned(SayForm(content)))
+                case {"action": "say"} if self.visit is not None:
+                    await self.say(self.visit.name, **cleaned(SayForm(content)))
                 case {"action": "join" | "say"}:
                     raise ValidationError("Join once, then say something.")
                 case _:
@@ -60,37 +60,54 @@ class RoomConsumer(AsyncJsonWebsocketConsumer):
         # The group first, the history second: what is said between the two arrives twice, and the page knows
         # it by its id. The other way round it would be lost.
         await self.channel_layer.group_add(self.room.group, self.channel_name)
-        messages, more = await Message.recent(self.room, after=after or 0)
-        self.name = name
-        is_new = presence.enter(self.room.slug, name)
+        self.visit, is_new = await presence.enter(self.room, name)
+        self.spawn(self.stay(self.visit))
+        await self.welcome(after or 0)
+        if is_new:
+            await self.tell_presence(self.visit, "joined")
+
+    async def welcome(self, after: int = 0) -> None:
+        messages, more = await Message.recent(self.room, after=after)
         await self.send_json(
             {
                 "type": "welcome",
                 "messages": [message.for_page() for message in messages],
                 "more": more,
-                "people": presence.people(self.room.slug),
+                "people": await presence.people(self.room),
             }
         )
-        if is_new:
-            await self.tell_presence("joined")
 
-    async def say(self, text: str, key: str) -> None:
+    async def say(self, name: str, text: str, key: str) -> None:
         message, _ = await Message.objects.aget_or_create(
-            room=self.room, key=key, defaults={"name": self.name, "text": text}
+            room=self.room, key=key, defaults={"name": name, "text": text}
         )
         # A repeated key is told to the room again: the first try may have ended between the two calls.
         await self.channel_layer.group_send(self.room.group, {"type": "chat.message", **message.for_page()})
 
-    async def tell_presence(self, change: str) -> None:
+    async def stay(self, visit: Visit) -> None:
+        """Keep a visit alive, and end those of processes that were killed. Cancelled when the connection ends."""
+        while True:
+            await asyncio.sleep(presence.REFRESH)
+            await visit.asave()
+            for other in await presence.sweep():
+                await self.tell_presence(other, "left")
+
+    async def tell_presence(self, visit: Visit, change: str) -> None:
         await self.channel_layer.group_send(
-            self.room.group,
+            visit.room.group,
             {
                 "type": "chat.presence",
-                "name": self.name,
+                "name": visit.name,
                 "change": change,
-                "people": presence.people(self.room.slug),
+                "people": await presence.people(visit.room),
             },
         )
+
+    async def on_gap(self, gap: Gap) -> None:
+        # The layer may have lost messages, as where its server came back without its data. What was said is in the
+        # database, so the page gets it from there.
+        if self.visit:
+            await self.welcome()
 
     async def on_error(self, error: Exception, message: dict[str, Any] | None) -> None:
         # By default a frame that is not JSON closes the socket. Here it is one more thing to complain about.
@@ -117,7 +134,7 @@ class TickerConsumer(AsyncEventStreamConsumer):
     async def stream(self) -> None:
         # Without an end: a client that leaves cancels it.
         while True:
-            people, rooms = presence.total()
+            people, rooms = await presence.total()
             await self.send_event({"at": timezone.now(), "people": people, "rooms": rooms}, event="tick")
             await asyncio.sleep(1)
 

@@ -1,4 +1,4 @@
-"""Rooms, and what was said in them."""
+"""Rooms, what was said in them, and who is there."""
 
 # The fields' annotations are for type checkers: at run time Django's field classes take no parameters.
 from __future__ import annotations
@@ -12,6 +12,9 @@ from django.urls import reverse
 
 NAME_LENGTH = 24
 TEXT_LENGTH = 1000
+
+#: How many messages a window that returns is told once more.
+OVERLAP = 20
 
 
 class Room(models.Model):
@@ -58,12 +61,27 @@ class Message(models.Model):
     async def recent(cls, room: Room, *, after: int = 0, limit: int = 50) -> tuple[list[Message], bool]:
         """Return a room's newest messages, oldest first, and whether the limit left older ones out.
 
-        With ``after``, the id of a message, only what was said since then.
+        With ``after``, the id of a message, only what was said since then, and a little of what was said before: a
+        message has its id when it is stored, and another one may be told earlier than it.
         """
-        newest = cls.objects.filter(room=room, id__gt=after).order_by("-id")[: limit + 1]
+        newest = cls.objects.filter(room=room, id__gt=after - OVERLAP).order_by("-id")[: limit + 1]
         found = [message async for message in newest]
         return found[:limit][::-1], len(found) > limit
 
     def for_page(self) -> dict[str, Any]:
         """Return what a page is told of this message."""
         return {"id": self.pk, "name": self.name, "text": self.text, "at": self.at, "key": self.key.hex}
+
+
+class Visit(models.Model):
+    """One window that looks into a room. It counts as long as the server process that has it refreshes it."""
+
+    room: models.ForeignKey[Room, Room] = models.ForeignKey(Room, on_delete=models.CASCADE, related_name="visits")
+    name: models.CharField[str, str] = models.CharField(max_length=NAME_LENGTH)
+    seen: models.DateTimeField[datetime, datetime] = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["seen"], name="visit_seen")]
+
+    def __str__(self) -> str:
+        return f"{self.name} in {self.room}"

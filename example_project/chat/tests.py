@@ -3,12 +3,15 @@
 # ruff: noqa: PT009 -- Django's own test runner runs these, and explains unittest's assertions only.
 
 import uuid
+from datetime import timedelta
 from typing import Any
+from unittest import mock
 
-from django.test import Client, SimpleTestCase, TestCase
+from django.test import Client, TestCase
+from django.utils import timezone
 
-from chat.models import Message, Room
-from chat.presence import Presence
+from chat import presence
+from chat.models import Message, Room, Visit
 from demo.asgi import application
 from sealane.exceptions import WebsocketDenied
 from sealane.testing import HttpCommunicator, WebsocketCommunicator
@@ -74,7 +77,8 @@ class TalkTests(TestCase):
             missed = await say(ada, "You miss this")
             async with window() as grace:
                 welcome = await join(grace, "Grace", after=seen["id"])
-        self.assertEqual([message["id"] for message in welcome["messages"]], [missed["id"]])
+        # What was seen last is told once more, and the page knows it by its id.
+        self.assertEqual([message["id"] for message in welcome["messages"]], [seen["id"], missed["id"]])
         self.assertFalse(welcome["more"])
 
     async def test_a_message_that_is_sent_twice_is_kept_once(self) -> None:
@@ -206,7 +210,7 @@ class PageTests(TestCase):
         self.assertEqual(self.client.get("/rooms/attic/").status_code, 404)
 
 
-class TickerTests(SimpleTestCase):
+class TickerTests(TestCase):
     async def test_it_ticks(self) -> None:
         async with HttpCommunicator(application, "GET", "/ticker/") as page:
             start = await page.get_start()
@@ -217,14 +221,47 @@ class TickerTests(SimpleTestCase):
             self.assertRegex(tick, r'^event: tick\ndata: \{"at": ".+", "people": 0, "rooms": 0\}\n\n$')
 
 
-class PresenceTests(SimpleTestCase):
-    def test_a_name_counts_once_until_its_last_window_closes(self) -> None:
-        presence = Presence()
-        self.assertTrue(presence.enter("lobby", "Ada"))
-        self.assertFalse(presence.enter("lobby", "Ada"))
-        self.assertTrue(presence.enter("lobby", "Grace"))
-        self.assertEqual(presence.people("lobby"), 2)
-        self.assertFalse(presence.leave("lobby", "Ada"))
-        self.assertTrue(presence.leave("lobby", "Ada"))
-        self.assertTrue(presence.leave("lobby", "Grace"))
-        self.assertEqual((presence.people("lobby"), presence.total()), (0, (0, 0)))
+class PresenceTests(TestCase):
+    async def test_a_name_counts_once_until_its_last_window_closes(self) -> None:
+        room = await Room.objects.aget(slug="lobby")
+        ada, is_new = await presence.enter(room, "Ada")
+        self.assertTrue(is_new)
+        again, is_new = await presence.enter(room, "Ada")
+        self.assertFalse(is_new)
+        grace, is_new = await presence.enter(room, "Grace")
+        self.assertTrue(is_new)
+        self.assertEqual((await presence.people(room), await presence.total()), (2, (2, 1)))
+        self.assertFalse(await presence.leave(ada))
+        self.assertTrue(await presence.leave(again))
+        self.assertTrue(await presence.leave(grace))
+        self.assertFalse(await presence.leave(grace))
+        self.assertEqual((await presence.people(room), await presence.total()), (0, (0, 0)))
+
+    async def test_the_windows_of_a_process_that_was_killed_are_swept(self) -> None:
+        room = await Room.objects.aget(slug="lobby")
+        killed = [(await presence.enter(room, name))[0] for name in ("Ada", "Grace", "Grace")]
+        await stop_refreshing(*killed)
+        ada, _ = await presence.enter(room, "Ada")
+        self.assertEqual(await presence.people(room), 1)
+
+        self.assertEqual([visit.name for visit in await presence.sweep()], ["Grace"])
+
+        self.assertEqual(await presence.sweep(), [])
+        self.assertEqual(await Visit.objects.aget(), ada)
+
+    async def test_the_room_is_told_whose_process_was_killed(self) -> None:
+        grace, _ = await presence.enter(await Room.objects.aget(slug="lobby"), "Grace")
+        with mock.patch.object(presence, "REFRESH", 0.01):
+            async with window() as ada:
+                self.assertEqual((await join(ada, "Ada"))["people"], 2)
+                await stop_refreshing(grace)
+                self.assertEqual(
+                    await receive(ada, "presence"),
+                    {"type": "presence", "name": "Grace", "change": "left", "people": 1},
+                )
+
+
+async def stop_refreshing(*visits: Visit) -> None:
+    """Let time pass for these visits."""
+    long_ago = timezone.now() - timedelta(seconds=presence.LEASE + 1)
+    await Visit.objects.filter(pk__in=[visit.pk for visit in visits]).aupdate(seen=long_ago)

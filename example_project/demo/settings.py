@@ -1,4 +1,4 @@
-"""Django's settings for the example: SQLite, the in-memory channel layer, no service to start."""
+"""Django's settings for the example: SQLite, and the in-memory channel layer unless CHAT_REDIS_URL names a server."""
 
 import os
 from pathlib import Path
@@ -29,8 +29,13 @@ MIDDLEWARE = [
 ROOT_URLCONF = "demo.urls"
 ASGI_APPLICATION = "demo.asgi.application"
 
-# In this process only. For several processes, name a layer here that reaches them all.
-CHANNEL_LAYERS = {"default": {"BACKEND": "sealane.layers.InMemoryChannelLayer"}}
+# Without a Redis or Valkey server, messages stay in this process. With one, such as redis://127.0.0.1:6379, they reach
+# every process that is given the same.
+REDIS_URL = os.environ.get("CHAT_REDIS_URL")
+if REDIS_URL:
+    CHANNEL_LAYERS = {"default": {"BACKEND": "sealane.layers.RedisChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}}}
+else:
+    CHANNEL_LAYERS = {"default": {"BACKEND": "sealane.layers.InMemoryChannelLayer"}}
 
 DATABASES = {
     "default": {

@@ -58,12 +58,16 @@ def wait_until(condition: Callable[[], bool], what: str, limit: float = LIMIT) -
 
 
 class ChatServer:
-    """A copy of the example project, migrated, and its `manage.py runserver`."""
+    """A copy of the example project, migrated, and its `manage.py runserver`.
 
-    def __init__(self, directory: Path) -> None:
+    With the URL of a Redis server, several of them may share a database and talk to one another.
+    """
+
+    def __init__(self, directory: Path, *, database: Path | None = None, redis_url: str = "") -> None:
         self.project = directory / "project"
         shutil.copytree(EXAMPLE, self.project, ignore=shutil.ignore_patterns("__pycache__", "*.sqlite3*"))
-        self.database = directory / "chat.sqlite3"
+        self.database = database or directory / "chat.sqlite3"
+        self.redis_url = redis_url
         self.log = directory / "server.log"
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -78,6 +82,7 @@ class ChatServer:
             "PYTHONPATH": path,
             "PYTHONUNBUFFERED": "1",
             "CHAT_DATABASE": str(self.database),
+            "CHAT_REDIS_URL": self.redis_url,
             "DJANGO_SETTINGS_MODULE": "demo.settings",
         }
         return {**os.environ, **changes}

@@ -3,132 +3,17 @@
 import json
 import signal
 import uuid
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.example.conftest import LIMIT, ROOT, ChatServer
+from tests.example.conftest import ChatServer
+from tests.example.window import Window, expect_errors_of_a_missing_server, take_picture
 
 pytestmark = pytest.mark.browser
-
-SCREENSHOTS = ROOT / "build" / "screenshots"
-
-#: What Chromium itself writes while there is no server. Anything else is an error of the page.
-_NO_SERVER = ("net::ERR_", "WebSocket connection to", "Failed to load resource")
-
-_MESSAGES = """
-return [...document.querySelectorAll(".message:not(.pending)")].map(
-    (item) => [item.dataset.name, item.querySelector("p").textContent]);
-"""
-_TOO_WIDE = """
-return [...document.querySelectorAll("main, form, .rooms, #log, .site")]
-    .filter((item) => item.scrollWidth > item.clientWidth).map((item) => item.outerHTML);
-"""
-_LINES = 'return [...document.querySelectorAll(".line")].map((item) => item.textContent);'
-
-
-class Window:
-    """One person's browser window."""
-
-    def __init__(self, driver: webdriver.Chrome, server: ChatServer) -> None:
-        self.driver = driver
-        self.server = server
-
-    def open(self, path: str) -> None:
-        self.driver.get(self.server.url + path)
-
-    def find(self, selector: str) -> WebElement:
-        return self.driver.find_element(By.CSS_SELECTOR, selector)
-
-    def wait(self, condition: Callable[[], object], what: str) -> None:
-        """Wait for a condition under a limit. A failure shows the room as it is."""
-        try:
-            WebDriverWait(self.driver, LIMIT, poll_frequency=0.05).until(lambda _: condition())
-        except Exception as error:
-            raise AssertionError(f"not within {LIMIT} s: {what}. The page:\n{self.text()}") from error
-
-    def text(self) -> str:
-        return self.find("body").text
-
-    def keys(self, *keys: str) -> None:
-        """Press keys, wherever the focus is."""
-        webdriver.ActionChains(self.driver).send_keys(*keys).perform()
-
-    def chord(self, held: str, key: str) -> None:
-        """Press a key while another one is held."""
-        webdriver.ActionChains(self.driver).key_down(held).send_keys(key).key_up(held).perform()
-
-    @property
-    def focused(self) -> str:
-        """The id of the element that has the focus, or its text where it has none."""
-        element = self.driver.switch_to.active_element
-        return element.get_attribute("id") or element.text
-
-    @property
-    def state(self) -> str | None:
-        return self.find("main").get_attribute("data-state")
-
-    def enter(self, room: str, name: str) -> None:
-        self.open(f"/rooms/{room}/")
-        self.wait(lambda: self.find("#name").is_displayed(), "the page asks for a name")
-        self.find("#name").clear()
-        self.find("#name").send_keys(name + Keys.ENTER)
-        self.wait_online()
-
-    def wait_online(self) -> None:
-        self.wait(lambda: self.state == "online", "the page is connected")
-
-    def wait_offline(self) -> None:
-        self.wait(lambda: self.state != "online", "the page notices that the connection is lost")
-
-    def close_codes(self) -> list[int]:
-        """The codes with which the page's sockets were closed so far."""
-        codes: list[int] = self.driver.execute_script("return closeCodes")
-        return codes
-
-    def say(self, text: str) -> None:
-        self.find("#text").send_keys(text + Keys.ENTER)
-
-    def messages(self) -> list[tuple[str, str]]:
-        """Who said what, as far as the server has confirmed it."""
-        return [(name, text) for name, text in self.driver.execute_script(_MESSAGES)]
-
-    def lines(self) -> list[str]:
-        """Everything else in the log: who came and left, notices, errors."""
-        found: list[str] = self.driver.execute_script(_LINES)
-        return found
-
-    def wait_for_count(self, count: int) -> list[tuple[str, str]]:
-        self.wait(lambda: len(self.messages()) >= count, f"there are {count} messages")
-        return self.messages()
-
-    def wait_for_messages(self, expected: list[tuple[str, str]]) -> None:
-        assert self.wait_for_count(len(expected)) == expected
-
-    def wait_for_line(self, expected: str) -> None:
-        self.wait(lambda: any(expected in line for line in self.lines()), f"there is a line {expected!r}")
-
-    def errors(self) -> list[str]:
-        """What the browser has logged as an error since the last call."""
-        log: list[dict[str, Any]] = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
-        return [entry["message"] for entry in log if entry["level"] in ("SEVERE", "WARNING")]
-
-    def leave(self) -> None:
-        """Go where no socket is, and forget the name."""
-        self.driver.execute_script("if (location.host) { sessionStorage.clear(); localStorage.clear(); }")
-        self.driver.get("about:blank")
-
-    def emulate(self, *, scheme: str, width: int, height: int) -> None:
-        feature = {"name": "prefers-color-scheme", "value": scheme}
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
 
 @pytest.fixture
@@ -207,7 +92,7 @@ def test_a_window_that_looks_elsewhere_has_left(ada: Window, grace: Window, room
     grace.driver.back()
     grace.wait_online()
     grace.wait_for_messages([("Ada", "You are away")])
-    ada.wait(lambda: ada.find("#people").text == "2 here", "both are there again")
+    ada.wait_for_people(2)
 
 
 def test_the_room_hears_who_left(ada: Window, grace: Window, room: str) -> None:
@@ -342,12 +227,6 @@ def test_a_reload_of_the_server_is_survived(ada: Window, grace: Window, room: st
     expect_errors_of_a_missing_server(ada, grace)
 
 
-def expect_errors_of_a_missing_server(*windows: Window) -> None:
-    """Take from the browsers' logs what cannot be avoided while a server is away, and nothing else."""
-    for window in windows:
-        assert [error for error in window.errors() if not any(known in error for known in _NO_SERVER)] == []
-
-
 def test_the_keyboard_is_enough(ada: Window, room: str) -> None:
     ada.open(f"/rooms/{room}/")
     ada.wait(lambda: ada.focused == "name", "the name has the focus")
@@ -383,7 +262,6 @@ def test_the_keyboard_is_enough(ada: Window, room: str) -> None:
 
 def test_screenshots(ada: Window, grace: Window, room: str) -> None:
     """Keep pictures of the room for people to look at, and check that nothing sticks out of a narrow window."""
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     ada.enter(room, "Ada")
     grace.enter(room, "Grace")
     conversation = [
@@ -398,7 +276,7 @@ def test_screenshots(ada: Window, grace: Window, room: str) -> None:
     grace.find("[popovertarget]").click()
     grace.find("#id_text").send_keys("The crane stops at noon" + Keys.ENTER)
     ada.wait_for_line("The crane stops at noon")
-    ada.wait(lambda: ada.find("#ticker").text, "the ticker ticks")
+    ada.wait_for_tick()
 
     for scheme in ("light", "dark"):
         for device, width, height in [("desktop", 1280, 800), ("mobile", 360, 740)]:
@@ -407,19 +285,8 @@ def test_screenshots(ada: Window, grace: Window, room: str) -> None:
     ada.emulate(scheme="light", width=360, height=740)
     for name, path in [("home", "/"), ("notices", "/notices/")]:
         ada.open(path)
-        ada.wait(lambda: ada.find("#ticker").text, "the ticker ticks")
+        ada.wait_for_tick()
         take_picture(ada, f"{name}-light-mobile", 360, 740)
-
-
-def take_picture(window: Window, name: str, width: int, height: int) -> None:
-    """Keep a picture, which must be one, of a page in which nothing is wider than its place."""
-    picture = SCREENSHOTS / f"{name}.png"
-    assert window.driver.save_screenshot(str(picture))
-    header = picture.read_bytes()[:24]
-    assert header[:8] == b"\x89PNG\r\n\x1a\n"
-    assert (int.from_bytes(header[16:20]), int.from_bytes(header[20:24])) == (width, height)
-    assert window.driver.execute_script("return document.documentElement.scrollWidth") <= width, name
-    assert window.driver.execute_script(_TOO_WIDE) == [], name
 
 
 def test_nothing_comes_from_elsewhere(ada: Window, room: str, server: ChatServer) -> None:

@@ -54,7 +54,7 @@ const receive = {
   welcome({ messages, more, people }) {
     attempt = 0;
     $("scroller").ariaBusy = "true"; // a screen reader need not read all of it aloud
-    if (more) line("Older messages are not shown");
+    if (more && !$(`message-${messages[0].id}`)) line("Older messages are not shown");
     messages.forEach(receive.message);
     $("scroller").ariaBusy = "false";
     $("people").textContent = `${people} here`;

