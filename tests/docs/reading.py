@@ -7,12 +7,14 @@ import inspect
 import re
 import sys
 import types
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tests.docs.snippets import Block, blocks_of
 
-__all__ = ["Reading", "run_block"]
+__all__ = ["Reading", "put_instead", "run_block"]
 
 #: What the page says of the value of an expression: `group_name("room", 42)  # -> 'room.42'`.
 _RESULT = re.compile(r".*  # -> (?P<value>.+)")
@@ -28,11 +30,16 @@ class Reading:
         self._modules = set(sys.modules)
         sys.path.insert(0, str(directory))
 
-    async def read(self, page: Path) -> dict[str, Any]:
-        """Run the Python of a page, and return what it has defined; a block that is a file is imported."""
+    async def read(self, page: Path, instead: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Run the Python of a page, and return what it has defined; a block that is a file is imported.
+
+        ``instead`` maps addresses that stand in the page to those of servers that are there.
+        """
         for block in blocks_of(page):
             if block.language != "python" or block.not_run:
                 continue
+            if instead:
+                block = replace(block, text=put_instead(block.text, instead))
             if block.file is None:
                 await run_block(block, self.names)
             else:
@@ -52,6 +59,13 @@ class Reading:
             places = [getattr(sys.modules[name], "__file__", None), *getattr(sys.modules[name], "__path__", [])]
             if any(place and Path(place).is_relative_to(self.directory) for place in places):
                 del sys.modules[name]
+
+
+def put_instead(text: str, instead: Mapping[str, str]) -> str:
+    """Return a text with other addresses, the longest put in first, since one may be part of another."""
+    for address in sorted(instead, key=len, reverse=True):
+        text = text.replace(address, instead[address])
+    return text
 
 
 async def run_block(block: Block, names: dict[str, Any]) -> None:

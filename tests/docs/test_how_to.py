@@ -22,6 +22,7 @@ from sealane.consumers import (
 from sealane.consumers.threads import thread_count
 from sealane.exceptions import WebsocketDenied
 from sealane.layers import InMemoryChannelLayer
+from sealane.routing import OriginValidator, not_found
 from sealane.server.access import HTTPExchange, WebSocketExchange
 from sealane.testing import HttpCommunicator, WebsocketCommunicator
 from sealane.types import ASGIApplication
@@ -63,6 +64,26 @@ class TestBroadcast:
             assert await other.receive_nothing()
             with pytest.raises(SynchronousOnlyOperation, match=r"await channel_layer\.group_send"):
                 names["rename"](post, 7)
+
+    async def test_a_send_of_ones_own(self, reading: Reading, layer: InMemoryChannelLayer) -> None:
+        names = await reading.read(self.PAGE)
+        seen: list[str] = []
+
+        class Passed(names["ArticleConsumer"]):  # type: ignore[misc,name-defined,valid-type]
+            async def send(self, text_data: Any = None, bytes_data: Any = None, close: Any = False) -> None:
+                seen.append(text_data)
+                await super().send(text_data, bytes_data, close)
+
+        class Counting(names["CountingConsumer"]):  # type: ignore[misc,name-defined,valid-type]
+            async def article_count(self, message: Any) -> None:
+                await super().send(str(self.frames))
+
+        async with socket(Passed, pk=7) as passed, socket(Counting, pk=7) as counting:
+            await sync_to_async(names["rename_for_many"])(7, "Encoded")
+            assert await passed.receive_json_from() == await counting.receive_json_from() == {"title": "Encoded"}
+            assert seen == []
+            await layer.group_send("article.7", {"type": "article.count"})
+            assert await counting.receive_from() == "1"
 
     @pytest.mark.django_db(transaction=True)
     async def test_after_the_transaction(self, reading: Reading, layer: InMemoryChannelLayer) -> None:
@@ -352,6 +373,16 @@ class TestMoveFromChannels:
             # What Channels does not have.
             ours -= {("sealane.consumers", "AsyncEventStreamConsumer"), ("sealane.routing", "not_found")}
             assert ours <= named
+
+    async def test_what_connect_returns_for_a_refusal(self) -> None:
+        refuses = OriginValidator(AsyncWebsocketConsumer.as_asgi(), ["example.com"])
+        answers: list[tuple[ASGIApplication, int]] = [(refuses, 403), (not_found, 404)]
+        for application, status in answers:
+            for with_response, code in [(True, status), (False, 1000)]:
+                client = WebsocketCommunicator(application, "/", denial_response=with_response)
+                assert await client.connect() == (False, code)
+                assert (client.denial is not None) is with_response
+                await client.disconnect()
 
     def test_the_names_of_channels_are_there(self) -> None:
         pytest.importorskip("channels", reason="Channels is not installed: pip install -e '.[bench]'")

@@ -21,6 +21,10 @@ RUN_ELSEWHERE = {
     "docs/how-to/test-consumers.md": "tests/docs/test_how_to.py",
     "docs/how-to/write-a-channel-layer.md": "tests/layers/test_pages.py",
     "docs/reference/layers.md": "tests/layers/test_pages.py",
+    **{
+        f"docs/how-to/{page}.md": "tests/docs/test_redis.py"
+        for page in ("choose-a-layer", "run-with-redis", "sentinel-and-cluster")
+    },
     **{f"docs/tutorial/{page.name}": "tests/docs/conftest.py" for page in (DOCS / "tutorial").glob("[0-9]-*.md")},
 }
 
@@ -80,6 +84,11 @@ def extras() -> set[str]:
 
 
 @cache
+def is_released() -> bool:
+    return re.search(r"^## [\d.]+(?! \(unreleased\))$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE) is not None
+
+
+@cache
 def make_targets() -> set[str]:
     return set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
@@ -93,6 +102,8 @@ def test_a_command_exists(command: Command) -> None:
             wanted = re.findall(r"\[(\w+)\]", " ".join(arguments))
             assert wanted
             assert extras().issuperset(wanted)
+            # Nothing to be found by its name before there is a release.
+            assert is_released() or any(argument.startswith((".", "/")) for argument in arguments)
         case ["python", "manage.py", subcommand, *arguments]:
             command_class = load_command_class(get_commands()[subcommand], subcommand)
             command_class.create_parser("manage.py", subcommand).parse_args(arguments)
