@@ -10,10 +10,12 @@ ONLY ?=
 # The redis-py that suits channels_redis best. To try another: make bench ONLY=redis PEER_REDIS=8.1.0
 PEER_REDIS ?= 6.4.0
 MATRIX_PYTHON ?=
+# The newest major is what `make test` runs on.
+REDIS_PY ?= 5.0.1 6.4.0 7.4.1
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-redis test lint types format bench docs test-matrix test-lowest run-matrix clean
+.PHONY: help demo demo-redis test lint types format bench docs test-matrix test-redis-py test-lowest run-matrix clean
 .DELETE_ON_ERROR:
 
 # Make an empty environment for the target's directory with the interpreter $(1).
@@ -75,11 +77,18 @@ test-matrix:  ## run the suite on the newest Python of this machine with Django 
 run-matrix: .venv-matrix/.made
 	.venv-matrix/bin/python -m pytest $(PARALLEL) $(ARGS)
 
+test-redis-py: .venv-redis-py/.made  ## run the tests of the Redis layers on the older majors of redis-py
+	@for version in $(REDIS_PY); do \
+		.venv-redis-py/bin/python -m pip install --quiet --disable-pip-version-check "redis[hiredis]==$$version" || exit 1; \
+		echo "redis-py $$version"; \
+		.venv-redis-py/bin/python -m pytest $(PARALLEL) tests/layers/redis $(ARGS) || exit 1; \
+	done
+
 test-lowest: .venv-lowest/.made  ## run the suite on the lowest versions that pyproject.toml allows
 	.venv-lowest/bin/python -m pytest $(PARALLEL) $(ARGS)
 
 clean:  ## remove the environments and everything that was built
-	rm -rf .venv .venv-bench .venv-bench-peer-* .venv-docs .venv-matrix .venv-lowest build dist docs/_build artifacts htmlcov
+	rm -rf .venv .venv-bench .venv-bench-peer-* .venv-docs .venv-matrix .venv-redis-py .venv-lowest build dist docs/_build artifacts htmlcov
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.* src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -106,6 +115,11 @@ clean:  ## remove the environments and everything that was built
 .venv-matrix/.made: pyproject.toml
 	$(call environment,$(MATRIX_PYTHON))
 	$(PIP_INSTALL) --editable '.[test]' 'django~=6.0.0'
+	@touch $@
+
+.venv-redis-py/.made: pyproject.toml
+	$(call environment,$(PYTHON))
+	$(PIP_INSTALL) --editable '.[test]'
 	@touch $@
 
 .venv-lowest/.made: pyproject.toml tests/packaging/lowest.py
