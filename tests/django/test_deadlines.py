@@ -222,3 +222,22 @@ async def test_no_task_is_left_behind() -> None:
         await Connection("http").serve(Deadlines(application, http=3600))
 
     assert asyncio.all_tasks() == before
+
+
+async def test_a_client_that_left_needs_no_refusal() -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(5 * SHORT)
+        raise ValueError("of the application")
+
+    class Gone(Connection):
+        async def send(self, message: Message) -> None:
+            self.sent.append(message)
+            raise OSError("the client has left")
+
+    connection = Gone("websocket")
+
+    # The suite fails for an exception of a task that nobody looked at.
+    with pytest.raises(ValueError, match="of the application"):
+        await connection.serve(Deadlines(application, http=None, handshake=SHORT))
+
+    assert connection.types == ["websocket.close"]

@@ -1,6 +1,7 @@
 """The time limits of the development server: for a response, and for the answer to a WebSocket handshake."""
 
 import asyncio
+import contextlib
 import logging
 
 from sealane.exceptions import HandshakeTimeout
@@ -103,10 +104,11 @@ class Deadlines:
             if decided:
                 return
             expired = True
-            if "websocket.http.response" in (scope.get("extensions") or {}):
-                await _answer_503(send, "websocket.http.response", b"No answer to the handshake in time\n")
-            else:
-                await send({"type": "websocket.close"})
+            with contextlib.suppress(OSError):  # the client has gone, and nobody is to be told
+                if "websocket.http.response" in (scope.get("extensions") or {}):
+                    await _answer_503(send, "websocket.http.response", b"No answer to the handshake in time\n")
+                else:
+                    await send({"type": "websocket.close"})
 
         watch = asyncio.create_task(refuse())
         try:
