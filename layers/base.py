@@ -35,7 +35,8 @@ class BaseChannelLayer(ABC):
         - the channel was full (``capacity``), and the policy ``overflow`` dropped it or an older one;
         - it waited longer than ``expiry`` seconds;
         - the channel, the event loop of its owner, or the layer was closed;
-        - ``flush()`` dropped it.
+        - ``flush()`` dropped it;
+        - a server or a process was lost that had it, where there is a network between.
 
         Every such departure is counted in ``stats()``. A message that ``send()`` raised an error for was not sent.
     Copies
@@ -108,6 +109,11 @@ class BaseChannelLayer(ABC):
 
         Raises ChannelFull where the channel holds as many messages as its capacity, under the policy "drop_newest" (and
         "close", where the channel has no owner). A message to a closed channel is dropped and counted.
+
+        A layer over a network raises ChannelFull for what its server holds. How full a channel is that belongs to
+        another process, or has an owner there, shows only where it is read: there the policy is applied, and what it
+        drops is counted and logged. Such a layer also raises ChannelLayerUnavailable, from every call, where its server
+        did not carry it out in time; the error says whether it may have been carried out all the same.
         """
 
     @abstractmethod

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import re
-import threading
 import time
 import weakref
 from abc import abstractmethod
@@ -26,6 +25,7 @@ from sealane.layers.redis.health import Health, ShardHealth, examine
 from sealane.layers.redis.hosts import parse_hosts
 from sealane.layers.redis.keyring import Undecryptable, parse_keys
 from sealane.layers.redis.mailbox import Mailbox
+from sealane.layers.redis.mailboxes import Mailboxes, add_counts
 from sealane.layers.redis.options import Options
 from sealane.layers.redis.scripts import Scripts
 from sealane.layers.redis.sharding import Shards
@@ -131,51 +131,23 @@ class RedisLayer(BaseChannelLayer):
         _layers.add(self)
 
     def _begin(self) -> None:
-        self._lock = threading.RLock()
-        self._mailboxes: dict[asyncio.AbstractEventLoop, Mailbox] = {}
-        self._by_id: dict[str, Mailbox] = {}
-        self._former: list[Mailbox] = []
-        # What mailboxes have counted that are no more.
-        self._totals: dict[str, int] = {}
+        self._mailboxes = Mailboxes(self.make_mailbox)
+        self._by_loop = self._mailboxes.by_loop
 
     @abstractmethod
     def make_mailbox(self, loop: asyncio.AbstractEventLoop) -> Mailbox:
         """Return a new mailbox of an event loop."""
 
-    # Mailboxes
-
     def _mailbox(self) -> Mailbox:
-        loop = asyncio.get_running_loop()
-        mailbox = self._mailboxes.get(loop)
-        if mailbox is None or mailbox.closed:
-            mailbox = self.make_mailbox(loop)
-            with self._lock:
-                self._bury()
-                self._mailboxes[loop] = mailbox
-                self._by_id[mailbox.id] = mailbox
-        return mailbox
-
-    def _bury(self) -> None:
-        """Forget the mailboxes of loops that are closed, but for what they have counted."""
-        for loop, mailbox in list(self._mailboxes.items()):
-            if loop.is_closed():
-                del self._mailboxes[loop]
-                self._by_id.pop(mailbox.id, None)
-                mailbox.close_here()
-                self._former.append(mailbox)
-        for mailbox in list(self._former):
-            if mailbox.ended or mailbox.loop.is_closed():
-                self._former.remove(mailbox)
-                _add(self._totals, mailbox.stats())
+        return self._mailboxes.here()
 
     def mailbox(self, identity: str) -> Mailbox | None:
         """Return the mailbox of this process that has an id; None where there is none."""
-        return self._by_id.get(identity)
+        return self._mailboxes.get(identity)
 
     def mailboxes(self) -> list[Mailbox]:
         """Return the mailboxes of this process."""
-        with self._lock:
-            return list(self._mailboxes.values())
+        return self._mailboxes.all()
 
     def note_full(self, channel: str) -> None:
         """Log that a plain channel was full when a group's message came."""
@@ -184,7 +156,7 @@ class RedisLayer(BaseChannelLayer):
     # The calls
 
     async def send(self, channel: str, message: Message) -> None:
-        mailbox = self._mailbox()
+        mailbox = self._mailboxes.here()
         self._check_channel(mailbox, channel)
         data = self.options.seal(self.pack(message))
         owner = mailbox_id(channel)
@@ -236,7 +208,7 @@ class RedisLayer(BaseChannelLayer):
 
     async def receive(self, channel: str) -> Message:
         loop = asyncio.get_running_loop()
-        mailbox = self._mailboxes.get(loop)
+        mailbox = self._by_loop.get(loop)
         inbox = None if mailbox is None or type(channel) is not str else mailbox.channels.get(channel)
         if mailbox is not None and inbox is not None and mailbox.mark in channel:
             # The common cases of what follows: a channel of this loop, in which something waits or not.
@@ -246,7 +218,7 @@ class RedisLayer(BaseChannelLayer):
                 if parcel is not None:
                     return parcel.open(self.options.deserialize)
         else:
-            mailbox = self._mailbox()
+            mailbox = self._mailboxes.here()
             self._check_channel(mailbox, channel)
             owner = mailbox_id(channel)
             if owner is None:
@@ -270,7 +242,7 @@ class RedisLayer(BaseChannelLayer):
         if identity == mailbox.id:
             mailbox.home().open()
             return mailbox
-        found = self._by_id.get(identity)
+        found = self._mailboxes.get(identity)
         if found is None:
             raise ChannelClosed(channel)
         return found
@@ -282,7 +254,7 @@ class RedisLayer(BaseChannelLayer):
         return parcel.open(self.options.deserialize)
 
     async def new_channel(self, prefix: str = "specific") -> str:
-        mailbox = self._mailbox()
+        mailbox = self._mailboxes.here()
         name = name_channel(prefix, mailbox.id)
         self.require_valid_channel_name(name)
         branch = mailbox.home()
@@ -294,7 +266,7 @@ class RedisLayer(BaseChannelLayer):
         return name
 
     async def close_channel(self, channel: str) -> None:
-        mailbox = self._mailbox()
+        mailbox = self._mailboxes.here()
         self._check_channel(mailbox, channel)
         owner = mailbox_id(channel)
         if owner is None:
@@ -305,7 +277,7 @@ class RedisLayer(BaseChannelLayer):
             await self._ask(mailbox, self.options.shards.of_mailbox(owner), owner, f"x{channel}", "")
 
     async def group_add(self, group: str, channel: str) -> None:
-        mailbox = self._mailbox()
+        mailbox = self._mailboxes.here()
         self._check_group(mailbox, group)
         self._check_channel(mailbox, channel)
         options = self.options
@@ -338,7 +310,7 @@ class RedisLayer(BaseChannelLayer):
         await adopted
 
     async def group_discard(self, group: str, channel: str) -> None:
-        mailbox = self._mailbox()
+        mailbox = self._mailboxes.here()
         self._check_group(mailbox, group)
         self._check_channel(mailbox, channel)
         owner = mailbox_id(channel)
@@ -356,7 +328,7 @@ class RedisLayer(BaseChannelLayer):
         return bool(number != 0)
 
     async def group_send(self, group: str, message: Message) -> None:
-        mailbox = self._mailbox()
+        mailbox = self._mailboxes.here()
         self._check_group(mailbox, group)
         options = self.options
         data = options.seal(self.pack(message))
@@ -376,6 +348,9 @@ class RedisLayer(BaseChannelLayer):
         if type(reply) is int:
             if reply > branch.posted:
                 branch.posted = reply
+            elif reply == 0 and own and group in branch.joined and branch.joined[group] is None:
+                # The server knows no more that this mailbox is in the group.
+                branch.heal()
         elif reply is not None:
             for relayed in self._relay(mailbox, branch, data, reply):
                 await asyncio.shield(relayed)
@@ -418,7 +393,7 @@ class RedisLayer(BaseChannelLayer):
                 self.note_full(channel)
 
     async def flush(self) -> None:
-        mailbox = self._mailbox()
+        mailbox = self._mailboxes.here()
         branches = [mailbox.branch(shard) for shard in range(len(self.places))]
         mailbox.counters.dropped_flushed += await flush(branches)
 
@@ -430,19 +405,10 @@ class RedisLayer(BaseChannelLayer):
 
     def close_mailboxes(self, loop: asyncio.AbstractEventLoop | None = None) -> Mailbox | None:
         """Close the mailboxes of all loops but one, each in its own loop; return that one's, which is forgotten too."""
-        with self._lock:
-            mailboxes, self._mailboxes, self._by_id = self._mailboxes, {}, {}
-            self._former.extend(mailboxes.values())
-        mine = None if loop is None else mailboxes.pop(loop, None)
-        for mailbox in mailboxes.values():
-            mailbox.close_here()
-            # It ends in its own loop; a loop that is closed has ended it.
-            with contextlib.suppress(RuntimeError):
-                mailbox.loop.call_soon_threadsafe(_close_soon, mailbox)
-        return mine
+        return self._mailboxes.close(loop)
 
     def attach(self, channel: str, wake: Callable[[], None]) -> Inbox:
-        mailbox = self._mailbox()
+        mailbox = self._mailboxes.here()
         self._check_channel(mailbox, channel)
         owner = mailbox_id(channel)
         if owner is None:
@@ -459,7 +425,7 @@ class RedisLayer(BaseChannelLayer):
 
     async def health(self) -> Health:
         """Ask every shard how it is, within ``timeout`` seconds. One that cannot be reached raises no error."""
-        mailbox = self._mailbox()
+        mailbox = self._mailboxes.here()
         branches = [mailbox.branch(shard) for shard in range(len(self.places))]
         found: list[ShardHealth] = await asyncio.gather(*(examine(branch, time.perf_counter) for branch in branches))
         return Health(tuple(found))
@@ -472,12 +438,8 @@ class RedisLayer(BaseChannelLayer):
         ``groups`` of this process, ``lost`` entries that the server dropped before this process read them,
         ``undecryptable`` messages, ``foreign`` entries that no layer wrote, ``reconnects``.
         """
-        with self._lock:
-            mailboxes = [*self._mailboxes.values(), *self._former]
-            totals = dict(self._totals)
-        for mailbox in mailboxes:
-            _add(totals, mailbox.stats())
-        _add(totals, self._blocking.stats())
+        totals = self._mailboxes.stats()
+        add_counts(totals, self._blocking.stats())
         result = dict.fromkeys(_COUNTED, 0) | totals
         dropped = sum(count for name, count in result.items() if name.startswith("dropped_"))
         result["waiting"] = max(0, result["addressed"] - result["delivered"] - dropped)
@@ -515,20 +477,6 @@ _COUNTED = (
 )
 
 
-def _add(totals: dict[str, int], stats: Mapping[str, int]) -> None:
-    for name, count in stats.items():
-        totals[name] = totals.get(name, 0) + count
-
-
-_ending: set["asyncio.Task[None]"] = set()
-
-
-def _close_soon(mailbox: Mailbox) -> None:
-    task = asyncio.ensure_future(mailbox.close())
-    _ending.add(task)
-    task.add_done_callback(_ending.discard)
-
-
 _layers: weakref.WeakSet[RedisLayer] = weakref.WeakSet()
 
 #: What a forked child has of its parent's connections: it must neither use nor close them.
@@ -537,7 +485,7 @@ _parents: list[object] = []
 
 def _after_fork_in_child() -> None:
     for layer in list(_layers):
-        _parents.append((layer._mailboxes, layer._former))
+        _parents.append(layer._mailboxes)
         layer._begin()
 
 

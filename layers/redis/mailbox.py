@@ -267,8 +267,8 @@ class Mailbox:
         if self._warned is None or now - self._warned >= _QUIET:
             self._warned = now
             logger.warning(
-                "Something that no layer wrote came to a mailbox with the prefix %r at %s, and was dropped (%d so far). "
-                "Who else uses that prefix?",
+                "Something that no layer wrote came to a mailbox with the prefix %r at %s, and was dropped (%d so "
+                "far). Who else uses that prefix?",
                 self.options.prefix,
                 self.options.places[branch.shard].label,
                 self.foreign,

@@ -29,6 +29,7 @@ value is the payload; ``sealane.layers.redis.wire`` lists the addresses.
 from dataclasses import dataclass, fields
 from typing import Final
 
+from sealane.layers.redis import plain_lua
 from sealane.layers.redis.lua import (
     BROADCAST_TO_NOBODY,
     FIRST_WRITE,
@@ -243,126 +244,6 @@ redis.call('SADD', S .. ':b:' .. mailbox, group)
 return number
 """
 
-_PLAIN_JOIN: Final = """
-local group, channel, kind, capacity = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-if redis.call('EXISTS', S .. ':x:' .. channel) == 1 then return 0 end
-local key = S .. ':g:' .. group
-redis.call('HDEL', key, (kind == 'c' and 'r' or 'c') .. channel)
-redis.call('HSET', key, kind .. channel, capacity)
-redis.call('SADD', S .. ':j:' .. channel, group)
-return 1
-"""
-
-_PLAIN_LEAVE: Final = """
-local group, channel = ARGV[2], ARGV[3]
-redis.call('HDEL', S .. ':g:' .. group, 'c' .. channel, 'r' .. channel)
-redis.call('SREM', S .. ':j:' .. channel, group)
-return 1
-"""
-
-_TAKE: Final = """
-local channel, mailbox, ttl = ARGV[3], ARGV[4], ARGV[5]
-if not living(mailbox) then return {3, 0} end
-if string.find(channel, '!', 1, true) and redis.call('EXISTS', S .. ':x:' .. channel) == 1 then return {2, 0} end
-local key = S .. ':c:' .. channel
-local expired = purge(key)
-local oldest = redis.call('ZPOPMIN', key)[1]
-if oldest then
-  if not post(mailbox, 'p' .. string.sub(oldest, 1, 29) .. channel, string.sub(oldest, 30)) then
-    redis.call('ZADD', key, 0, oldest)
-    return {3, expired}
-  end
-  if expired == 0 then return 0 end
-  return {0, expired}
-end
--- A server whose memory is full lets a script go on that has written something which takes none.
-redis.call('PEXPIRE', S .. ':w:' .. channel, ttl)
-redis.call('RPUSH', S .. ':w:' .. channel, mailbox)
-redis.call('PEXPIRE', S .. ':w:' .. channel, ttl)
-if expired == 0 then return 1 end
-return {1, expired}
-"""
-
-_UNWAIT: Final = """
-return redis.call('LREM', S .. ':w:' .. ARGV[2], ARGV[4], ARGV[3])
-"""
-
-_OWN: Final = """
-local channel, mailbox, ttl = ARGV[3], ARGV[4], ARGV[5]
-if not living(mailbox) then return {3, 0} end
-if string.find(channel, '!', 1, true) and redis.call('EXISTS', S .. ':x:' .. channel) == 1 then return {2, 0} end
-local owners, key = S .. ':o:' .. channel, S .. ':c:' .. channel
-redis.call('LREM', owners, 0, mailbox)
-redis.call('LPUSH', owners, mailbox)
-redis.call('PEXPIRE', owners, ttl)
-local expired = purge(key)
-local oldest = redis.call('ZPOPMIN', key)[1]
-while oldest do
-  if not post(mailbox, 'p' .. string.sub(oldest, 1, 29) .. channel, string.sub(oldest, 30)) then
-    redis.call('ZADD', key, 0, oldest)
-    return {3, expired}
-  end
-  oldest = redis.call('ZPOPMIN', key)[1]
-end
-return {0, expired}
-"""
-
-_GIVE_BACK: Final = """
-local mailbox = ARGV[4]
-local dropped, expired = 0, 0
--- Whoever gives a message back neither owns its channel nor waits for it now, and is not to get it again.
-local marked = 0
-for index = 5, #ARGV, 3 do
-  redis.call('LREM', S .. ':w:' .. ARGV[index], 0, mailbox)
-  redis.call('LREM', S .. ':o:' .. ARGV[index], 0, mailbox)
-  if index == 5 and mailbox ~= '' then marked = post(mailbox, 'r' .. ARGV[index], '') or 0 end
-end
-for index = 5, #ARGV, 3 do
-  local state, old, late = put(ARGV[index], ARGV[index + 1], ARGV[index + 2])
-  expired = expired + late
-  if state == CLOSED then dropped = dropped + 1 end
-end
-return {dropped, expired, marked}
-"""
-
-_CLOSE: Final = """
-local channel, own, remember = ARGV[4], ARGV[5], tonumber(ARGV[6])
-local key, waiters, owners = S .. ':c:' .. channel, S .. ':w:' .. channel, S .. ':o:' .. channel
-local expired = purge(key)
-local dropped = redis.call('ZCARD', key)
-local told = {[own] = true}
-for _, list in ipairs({waiters, owners}) do
-  for _, mailbox in ipairs(redis.call('LRANGE', list, 0, -1)) do
-    if not told[mailbox] then
-      told[mailbox] = true
-      post(mailbox, 'x' .. channel, '')
-    end
-  end
-end
-redis.call('DEL', key, waiters, owners)
-redis.call('ZREM', S .. ':e', channel)
-if remember > 0 then redis.call('SET', S .. ':x:' .. channel, '', 'PX', remember) end
-leave_all(channel)
-local marked = own ~= '' and post(own, 'X' .. channel, '') or 0
-return {dropped, expired, marked}
-"""
-
-_LEAVE_ALL_FUNCTION: Final = """
-local function leave_all(channel)
-  local joined = S .. ':j:' .. channel
-  for _, group in ipairs(redis.call('SMEMBERS', joined)) do
-    redis.call('HDEL', S .. ':g:' .. group, 'c' .. channel, 'r' .. channel)
-  end
-  redis.call('DEL', joined)
-end
-"""
-
-_LEAVE_ALL: Final = """
-leave_all(ARGV[2])
-if ARGV[3] ~= '0' then redis.call('SET', S .. ':x:' .. ARGV[2], '', 'PX', ARGV[3]) end
-return 1
-"""
-
 _DROP: Final = """
 local dropped = 0
 for _, key in ipairs(ARGV) do
@@ -391,7 +272,7 @@ _EXPIRY: Final = "local EXPIRY = tonumber(ARGV[3])\n"
 
 @dataclass(frozen=True, slots=True)
 class Scripts:
-    """The scripts of one kind of layer, by what they do. STREAMS of arguments are in each one's comment."""
+    """The scripts of one kind of layer, by what they do: each one's arguments and reply."""
 
     #: (maxlen, mailbox, address, payload) -> the entry's number, 0 where the mailbox is not there. Numbered.
     post: Script
@@ -484,14 +365,14 @@ def make_scripts(post: str, living: str, broadcast: str) -> Scripts:
         rejoin=plain("rejoin", _JOIN),
         leave=counted("leave", _LEAVE),
         adopt=posting("adopt", _ADOPT),
-        plain_join=counted("plain_join", _PLAIN_JOIN),
-        plain_leave=counted("plain_leave", _PLAIN_LEAVE),
-        take=repeatable("take", living, _TAKE),
-        unwait=counted("unwait", _UNWAIT),
-        own=repeatable("own", living, _OWN),
-        give_back=storing("give_back", _GIVE_BACK),
-        close=storing("close", _LEAVE_ALL_FUNCTION, _CLOSE),
-        leave_all=counted("leave_all", _LEAVE_ALL_FUNCTION, _LEAVE_ALL),
+        plain_join=counted("plain_join", plain_lua.JOIN),
+        plain_leave=counted("plain_leave", plain_lua.LEAVE),
+        take=repeatable("take", living, plain_lua.TAKE),
+        unwait=counted("unwait", plain_lua.UNWAIT),
+        own=repeatable("own", living, plain_lua.OWN),
+        give_back=storing("give_back", plain_lua.GIVE_BACK),
+        close=storing("close", plain_lua.LEAVE_GROUPS, plain_lua.CLOSE),
+        leave_all=counted("leave_all", plain_lua.LEAVE_GROUPS, plain_lua.LEAVE_ALL),
         drop=plain("drop", _DROP),
         mark_flush=posting("mark_flush", _MARK_FLUSH),
     )

@@ -28,6 +28,9 @@ _TRIM: Final = 500
 #: Ids of entries that were read last, to know them again where a server takes over that was behind.
 _RECENT: Final = 2048
 
+#: Seconds that taking leave may take.
+_LEAVING: Final = 2.0
+
 #: Turns of the loop in which nobody takes anything, after which nobody is waited for.
 _IDLE: Final = 3
 
@@ -70,6 +73,8 @@ class StreamBranch(Branch):
         self._untrimmed = 0
         # The entry of somebody else for which the stream is removed.
         self._disposing = b""
+        # Whether what is read next may have any number, since a gap was told already.
+        self._resumed = False
         self._later: deque[tuple[int, bool, str, str]] = deque()
         # Groups with members here that could not be joined in time.
         self._unjoined: set[str] = set()
@@ -174,19 +179,23 @@ class StreamBranch(Branch):
         if self._behind:
             self._behind = False
             # With the last one that was read, where it is there: what follows it is not to be read again.
-            self._recover(await opening.call("XRANGE", self.stream, "-", self.position), reply[0])
+            self._recover(await opening.call("XRANGE", self.stream, "-", self.position))
 
-    def _recover(self, entries: list[Entry], number: int) -> None:
+    def _recover(self, entries: list[Entry]) -> None:
         """Take what is new of what a server has that was behind when it took over, and read on from there."""
         self.posted = min(self.posted, self.read)
         self._apply(self.read)
         self.mailbox.note_gap(self, Gap("rewound", None, time.monotonic() - self._heard))
         known = set(self._recent)
-        self._take([entry for entry in entries if entry[0] not in known], again=True)
+        start = 0
+        if len(self._recent) == _RECENT:
+            # What comes before the first one that is known was read too, longer ago than is remembered.
+            start = next((index for index, entry in enumerate(entries) if entry[0] in known), len(entries))
+        self._take([entry for entry in entries[start:] if entry[0] not in known], again=True)
         if entries:
             self.position = entries[-1][0]
-        if number > self.read:
-            self.read = int(self.position.partition(b"-")[0])
+        # The server may count on from what it had, or from what was read, as it was told by another connection.
+        self._resumed = True
 
     def heal(self) -> None:
         if self.opened and not self._healing and not self.mailbox.closed:
@@ -340,7 +349,7 @@ class StreamBranch(Branch):
                         self._deliver(batch)
                         self._dispose(entry_id)
                         return
-                    if number > self.read:
+                    if number > self.read and not self._resumed:
                         mailbox.note_gap(self, Gap("trimmed", number - self.read - 1, now - self._heard))
                 if self._later and self._later[0][0] < number:
                     self._deliver(batch)
@@ -348,7 +357,7 @@ class StreamBranch(Branch):
                     self._apply(number - 1)
                 self.read = number
                 self.position = entry_id
-                self._recent.append(entry_id)
+            self._recent.append(entry_id)
             address, data = fields[0], fields[1]
             kind = address[0] if address else 0
             if kind == PLAIN:
@@ -377,8 +386,10 @@ class StreamBranch(Branch):
                 delivery = delivery._replace(data=kept)
             batch.append(delivery)
         self._deliver(batch)
-        if self._later and not again:
-            self._apply(self.read)
+        if not again:
+            self._resumed = False
+            if self._later:
+                self._apply(self.read)
 
     def _deliver(self, batch: list[Delivery]) -> None:
         if batch:
@@ -400,18 +411,23 @@ class StreamBranch(Branch):
     # The end
 
     async def close(self) -> None:
-        # What was not read goes back, or is counted.
         await self.reader.close()
-        with contextlib.suppress(ChannelLayerUnavailable):
-            more = self.opened and self.link.connected
-            while more:
-                options = self.options
-                reply = await self.run(
-                    self.scripts.unregister, options.maxlen, options.expiry, self.mailbox.id, self.position
-                )
-                if reply is None:
-                    continue
-                more, _, closed = reply
-                self.mailbox.counters.addressed += closed
-                self.mailbox.counters.dropped_closed += closed
+        # A server that has gone needs no leave, and one that is slow gets none: the lease will end.
+        with contextlib.suppress(ChannelLayerUnavailable, TimeoutError):
+            async with asyncio.timeout(_LEAVING):
+                await self._unregister()
         await self.link.close()
+
+    async def _unregister(self) -> None:
+        """Take leave: what was not read goes back to Redis, or is counted."""
+        options = self.options
+        counters = self.mailbox.counters
+        more = self.opened and self.link.connected
+        while more:
+            reply = await self.run(
+                self.scripts.unregister, options.maxlen, options.expiry, self.mailbox.id, self.position
+            )
+            if reply is not None:
+                more, _, closed = reply
+                counters.addressed += closed
+                counters.dropped_closed += closed

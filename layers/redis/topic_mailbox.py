@@ -12,7 +12,7 @@ from sealane.layers.redis.options import Options
 from sealane.layers.redis.topic_branch import TopicBranch
 from sealane.layers.redis.wire import ANSWER, JOIN, mailbox_id
 
-__all__ = ["LIST", "TopicMailbox", "answer_key"]
+__all__ = ["LIST", "TopicMailbox", "answer_key", "unanswered"]
 
 #: How an asker wants the answer: in a list that it waits for, or posted to its mailbox.
 LIST: Final = "l"

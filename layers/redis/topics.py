@@ -10,7 +10,8 @@ Of the keys that ``sealane.layers.redis.scripts`` lists, only those of plain cha
 ===================  ==================================================================================
 
 A group's members are whoever listens to its topic, and the plain channels that its key lists. A thread that waits for
-a message does not listen: its mailbox is a stream all the same, with a lease.
+a message does not listen: its mailbox is a stream all the same, with a lease. One that waits for an answer gets it in
+a list, ``S:a:<token>``.
 """
 
 from dataclasses import dataclass, fields

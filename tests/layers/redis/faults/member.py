@@ -1,4 +1,4 @@
-"""A process that is a member of a group until it is killed: ``python member.py <layer class> <url> <prefix> <lease>``."""
+"""A process that is a member of a group until it is killed. Its arguments: layer class, URL, prefix, lease."""
 
 import asyncio
 import sys

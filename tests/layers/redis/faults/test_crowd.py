@@ -20,7 +20,7 @@ MESSAGES = 10_000
 SOCKETS = 1_000
 
 #: Sockets that are there from the first message to the last.
-STAYING = 30
+STAYING = 20
 
 #: How many others are there at any time.
 COMING = 12

@@ -5,12 +5,11 @@ import logging
 from functools import partial
 
 import pytest
-from sealane.layers.redis.layer import RedisLayer
-from sealane.layers.redis.pubsub import RedisPubSubChannelLayer
-from sealane.layers.redis.streams import RedisChannelLayer
-from sealane.layers.redis.wire import mailbox_id
 
 from sealane.exceptions import UndecodableMessage
+from sealane.layers.redis.layer import RedisLayer
+from sealane.layers.redis.pubsub import RedisPubSubChannelLayer
+from sealane.layers.redis.wire import mailbox_id
 from tests.layers.redis.faults.conftest import NewLayer
 from tests.layers.redis.faults.traffic import Listener, Sender, check, sending
 from tests.servers import Server
@@ -128,10 +127,16 @@ async def test_a_payload_that_is_no_message(
 
 
 @pytest.mark.parametrize(
-    ("key", "lossless"),
-    [("l:{mailbox}", False), ("m:{mailbox}", False), ("r", True), ("g:news", True), ("c:jobs", True)],
+    ("key", "lossless", "value"),
+    [
+        ("l:{mailbox}", False, "string"),
+        ("l:{mailbox}", False, "set"),
+        ("m:{mailbox}", False, "set"),
+        ("r", True, "string"),
+        ("g:news", True, "string"),
+        ("c:jobs", True, "set"),
+    ],
 )
-@pytest.mark.parametrize("value", ["string", "set"])
 async def test_a_key_of_the_wrong_type(
     valkey_server: Server, new_layer: NewLayer, key_prefix: str, key: str, lossless: bool, value: str
 ) -> None:

@@ -45,8 +45,8 @@ async def test_rotation(valkey_server: Server, new_layer: NewLayer, kind: type[R
             ended.append(old[0])
         # What waited since the last deployment can be read, and the next one finds something of this one.
         message = await processes[0][0].receive("held")
+        assert message["number"] == 1
         await processes[1][0].send("held", message)
-    assert message["number"] == 1
     for layer in [*ended, *(layer for layer, _, _ in processes)]:
         assert layer.stats()["undecryptable"] == 0
         assert layer.stats()["gaps"] == 0

@@ -9,6 +9,7 @@ import pytest
 
 from sealane.exceptions import ChannelLayerUnavailable
 from sealane.layers.redis.layer import RedisLayer
+from sealane.layers.redis.pubsub import RedisPubSubChannelLayer
 from sealane.layers.redis.streams import RedisChannelLayer
 from tests.layers.redis.faults.conftest import NewLayer
 from tests.layers.redis.faults.traffic import Listener, Sender, ThreadSender, check, sending, sending_in_thread
@@ -16,16 +17,22 @@ from tests.servers import Flavour, Server
 
 NewServer = Callable[..., Server]
 
+#: Seconds.
+LEASE = 0.6
+
 
 def _limit(server: Server, memory: str) -> None:
     server.command("CONFIG", "SET", "maxmemory", memory)
 
 
-@pytest.mark.parametrize("flavour", ["valkey", "redis"])
+@pytest.mark.parametrize(
+    ("kind", "flavour"),
+    [(RedisChannelLayer, "valkey"), (RedisChannelLayer, "redis"), (RedisPubSubChannelLayer, "valkey")],
+)
 async def test_maxmemory(new_server: NewServer, new_layer: NewLayer, kind: type[RedisLayer], flavour: Flavour) -> None:
     """Calls raise at once and say that nothing was sent, which is so; what waits can be taken; later all goes on."""
     server = new_server(flavour, maxmemory="64mb")
-    here, there = new_layer([server.url], kind, lease=1.0), new_layer([server.url], kind, lease=1.0)
+    here, there = new_layer([server.url], kind, lease=LEASE), new_layer([server.url], kind, lease=LEASE)
     first, second = await Listener.of(here, "news"), await Listener.of(there, "news")
     held = Sender("held", partial(here.send, "held"))
     for _ in range(5):
@@ -53,7 +60,7 @@ async def test_maxmemory(new_server: NewServer, new_layer: NewLayer, kind: type[
                 assert [(await there.receive("held"))["number"] for _ in range(5)] == [1, 2, 3, 4, 5]
             # The leases are kept meanwhile, and a lost connection comes back.
             await asyncio.to_thread(server.kill_clients, name="sealane*")
-            await asyncio.sleep(1.5)
+            await asyncio.sleep(1.5 * LEASE)
             await asyncio.to_thread(_limit, server, "64mb")
             await asyncio.gather(news.more(20), direct.more(20), thread.more(20))
     # Of pub/sub the cut of its subscribers is told.

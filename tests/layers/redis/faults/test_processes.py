@@ -157,7 +157,7 @@ async def _listen(layer: RedisLayer) -> Listener:
 
 
 async def test_two_event_loops(valkey_server: Server, new_layer: NewLayer, kind: type[RedisLayer]) -> None:
-    """Each loop has its own mailbox; one that ends without a word disturbs neither the other nor the layer's figures."""
+    """Each loop has its own mailbox; one that ends without a word disturbs neither the other nor the figures."""
     layer = new_layer([valkey_server.url], kind, lease=LEASE)
     mine = await Listener.of(layer, "news")
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()

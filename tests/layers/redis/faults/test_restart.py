@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 
 from sealane.layers.redis.layer import RedisLayer
+from sealane.layers.redis.pubsub import RedisPubSubChannelLayer
 from sealane.layers.redis.streams import RedisChannelLayer
 from tests.layers.redis.faults.conftest import NewLayer
 from tests.layers.redis.faults.traffic import (
@@ -22,7 +23,10 @@ from tests.servers import Flavour, Server
 NewServer = Callable[..., Server]
 
 
-@pytest.mark.parametrize("flavour", ["valkey", "redis"])
+@pytest.mark.parametrize(
+    ("kind", "flavour"),
+    [(RedisChannelLayer, "valkey"), (RedisChannelLayer, "redis"), (RedisPubSubChannelLayer, "valkey")],
+)
 async def test_kill_and_restart_with_data(
     new_server: NewServer, new_layer: NewLayer, kind: type[RedisLayer], flavour: Flavour
 ) -> None:
@@ -38,10 +42,10 @@ async def test_kill_and_restart_with_data(
     with sending_in_thread(thread):
         async with sending(group, direct, jobs, width=4):
             for _ in range(2):
-                await asyncio.gather(*(sender.more(50) for sender in (group, direct, jobs, thread)))
+                await asyncio.gather(*(sender.more(30) for sender in (group, direct, jobs, thread)))
                 await asyncio.to_thread(server.kill)
                 await asyncio.to_thread(server.restart)
-            await asyncio.gather(*(sender.more(50) for sender in (group, direct, jobs, thread)))
+            await asyncio.gather(*(sender.more(30) for sender in (group, direct, jobs, thread)))
     lossless = kind is RedisChannelLayer
     await check(group, first, second, lossless=lossless)
     await check(direct, first, lossless=lossless)
@@ -64,7 +68,7 @@ async def test_kill_and_restart_with_data(
 async def test_data_is_gone(new_server: NewServer, new_layer: NewLayer, kind: type[RedisLayer], fault: str) -> None:
     """Every membership, owner and waiter comes back by itself; what was lost is told, the same to every owner."""
     server = new_server()
-    options = {"lease": 1.0}
+    options = {"lease": 0.6}
     here, there = new_layer([server.url], kind, **options), new_layer([server.url], kind, **options)
     first, second = await Listener.of(here, "news"), await Listener.of(there, "news")
     owner = Listener(there, "jobs")
@@ -73,7 +77,7 @@ async def test_data_is_gone(new_server: NewServer, new_layer: NewLayer, kind: ty
     direct = Sender("direct", partial(there.send, first.channel))
     jobs = Sender("jobs", partial(here.send, "jobs"))
     async with sending(group, direct, jobs, width=2):
-        await group.more(50)
+        await group.more(30)
         if fault == "restart":
             await asyncio.to_thread(server.kill)
             await asyncio.to_thread(server.restart, keep_data=False)
@@ -84,7 +88,7 @@ async def test_data_is_gone(new_server: NewServer, new_layer: NewLayer, kind: ty
                 await listener.until(lambda listener=listener: listener.gaps, "a gap")  # type: ignore[misc]
             reached = len(listener.numbers("group"))
             await listener.until(
-                lambda listener=listener, reached=reached: len(listener.numbers("group")) > reached + 50,  # type: ignore[misc]
+                lambda listener=listener, reached=reached: len(listener.numbers("group")) > reached + 30,  # type: ignore[misc]
                 "the group",
             )
         await asyncio.gather(group.more(20), direct.more(20), jobs.more(20))

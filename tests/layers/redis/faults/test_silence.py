@@ -90,7 +90,9 @@ async def test_ten_seconds(new_server: NewServer, new_layer: NewLayer) -> None:
     kinds: list[type[RedisLayer]] = [RedisChannelLayer, RedisPubSubChannelLayer]
     layers = [new_layer([server.url], kind, prefix=kind.__name__) for kind in kinds]
     listeners = [await Listener.of(layer, "news") for layer in layers]
-    senders = [Sender(kind.__name__, partial(layer.group_send, "news")) for kind, layer in zip(kinds, layers, strict=True)]
+    senders = [
+        Sender(kind.__name__, partial(layer.group_send, "news")) for kind, layer in zip(kinds, layers, strict=True)
+    ]
     async with sending(*senders):
         await asyncio.gather(*(sender.more(10) for sender in senders))
         with server.paused():

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from itertools import pairwise
 
 from sealane.exceptions import ChannelLayerUnavailable, UndecodableMessage
 from sealane.layers import BaseChannelLayer, Gap
@@ -176,7 +177,9 @@ class Listener:
         #: How many messages could not be decoded.
         self.unreadable = 0
         self._changed = asyncio.Event()
-        self.inbox = layer.attach(channel, self._wake)
+        inbox = layer.attach(channel, self._wake)
+        assert inbox is not None
+        self._inbox = inbox
 
     @classmethod
     async def of(cls, layer: BaseChannelLayer, *groups: str) -> "Listener":
@@ -187,12 +190,12 @@ class Listener:
         return listener
 
     def _wake(self) -> None:
-        gap, self.inbox.gap = self.inbox.gap, None
+        gap, self._inbox.gap = self._inbox.gap, None
         if gap is not None:
             self.gaps.append(gap)
         while True:
             try:
-                message = self.inbox.take()
+                message = self._inbox.take()
             except UndecodableMessage:
                 self.unreadable += 1
                 continue
@@ -243,4 +246,4 @@ async def check(sender: Sender | ThreadSender, *listeners: Listener, lossless: b
 
 
 def _disorder(numbers: list[int]) -> list[tuple[int, int]]:
-    return [(a, b) for a, b in zip(numbers, numbers[1:], strict=False) if b <= a][:5]
+    return [(a, b) for a, b in pairwise(numbers) if b <= a][:5]
