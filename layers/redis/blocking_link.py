@@ -8,11 +8,10 @@ from typing import Any, Protocol
 import redis
 from redis.exceptions import RedisError
 
-from sealane.exceptions import ChannelLayerUnavailable, ServerUnreachable
+from sealane.exceptions import CallRefused, ChannelLayerUnavailable, ServerUnreachable
 from sealane.layers.redis.access import scrub
 from sealane.layers.redis.backoff import Backoff
 from sealane.layers.redis.line import Line
-from sealane.layers.redis.opening import ERROR_REPLIES
 from sealane.layers.redis.pipeline import EPOCH, Argument, Verdict, pack, pack_arguments, verdict_of
 from sealane.layers.redis.script import Script
 
@@ -138,7 +137,7 @@ class BlockingLink:
         except BaseException as exc:
             line.counted = False
             line.claimed = None
-            if not isinstance(exc, (ChannelLayerUnavailable, *ERROR_REPLIES)):
+            if not isinstance(exc, (CallRefused, ChannelLayerUnavailable)):
                 # Interrupted: its reply may come yet, which the next call must not take for its own.
                 line.lose()
             raise
@@ -165,7 +164,7 @@ class BlockingLink:
                 verdict = call.judge(line, replies, now)
                 if verdict is Verdict.NONE:
                     if isinstance(call.reply, Exception):
-                        raise call.reply
+                        raise CallRefused(self.place.label, scrub(call.reply))
                     return call.reply
                 if verdict is Verdict.FULL:
                     raise self._unavailable("the server's memory is full (maxmemory)", call, started)

@@ -5,9 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from redis.exceptions import ResponseError
-
-from sealane.exceptions import ChannelLayerUnavailable
+from sealane.exceptions import CallRefused, ChannelLayerUnavailable
 
 if TYPE_CHECKING:
     from sealane.layers.redis.branch import Branch
@@ -68,9 +66,9 @@ async def examine(branch: "Branch", clock: Callable[[], float]) -> ShardHealth:
         await link.call("PING")
         latency = clock() - began
         # An ACL may refuse either.
-        with contextlib.suppress(ResponseError):
+        with contextlib.suppress(CallRefused):
             role = (await link.call("ROLE"))[0].decode()
-        with contextlib.suppress(ResponseError):
+        with contextlib.suppress(CallRefused):
             backlog = await branch.backlog()
     except ChannelLayerUnavailable:
         pass

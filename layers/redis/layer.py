@@ -26,7 +26,7 @@ from sealane.layers.redis.hosts import parse_hosts
 from sealane.layers.redis.keyring import Undecryptable, parse_keys
 from sealane.layers.redis.mailbox import Mailbox
 from sealane.layers.redis.mailboxes import Mailboxes, add_counts
-from sealane.layers.redis.options import Options
+from sealane.layers.redis.options import Options, check_limits, check_prefix
 from sealane.layers.redis.scripts import Scripts
 from sealane.layers.redis.sharding import Shards
 from sealane.layers.redis.wire import mailbox_id, name_channel
@@ -98,8 +98,16 @@ class RedisLayer(BaseChannelLayer):
         _number_of("lease", lease, float, "seconds")
         _number_of("maxlen", maxlen, int, "entries")
         _number_of("timeout", timeout, float, "seconds")
-        if not isinstance(prefix, str) or not prefix:
-            raise InvalidChannelLayerError(f"prefix is {prefix!r}; expected a str that is not empty, such as 'asgi'")
+        limits: list[tuple[str, float]] = [
+            ("expiry", expiry),
+            ("capacity", capacity),
+            *((f"channel_capacity for {pattern.pattern!r}", capacity) for pattern, capacity in self.channel_capacity),
+            ("lease", lease),
+            ("maxlen", maxlen),
+            ("timeout", timeout),
+        ]
+        check_limits(limits)
+        check_prefix(prefix)
         self.prefix = prefix
         self.places = parse_hosts(hosts, cluster=cluster, shards=shards)
         if any(place.tag for place in self.places) and re.search("[{}]", prefix):
@@ -169,15 +177,22 @@ class RedisLayer(BaseChannelLayer):
         options = self.options
         capacity = self.get_capacity(channel)
         branch = mailbox.branch(options.shards.of_channel(channel))
-        reply = await branch.run(
-            self.scripts.send, options.maxlen, options.expiry, channel, data, capacity, self.overflow
-        )
-        mailbox.counters.sent += 1
-        mailbox.counters.addressed += 1
-        if reply and self._note(mailbox, channel, reply) == _FULL:
+        call = branch.run(self.scripts.send, options.maxlen, options.expiry, channel, data, capacity, self.overflow)
+        try:
+            reply = await call
+        except asyncio.CancelledError:
+            branch.link.follow(call, lambda reply: self._note_sent(mailbox, reply))
+            raise
+        if self._note_sent(mailbox, reply) == _FULL:
             raise ChannelFull(channel, capacity)
 
-    def _note(self, mailbox: Mailbox, channel: str, reply: list[int]) -> int:
+    def _note_sent(self, mailbox: Mailbox, reply: list[int] | None) -> int:
+        """Count a message that was sent to a plain channel; return what became of it."""
+        mailbox.counters.sent += 1
+        mailbox.counters.addressed += 1
+        return self._note(mailbox, reply) if reply else 0
+
+    def _note(self, mailbox: Mailbox, reply: list[int]) -> int:
         """Count what became of a message to a plain channel, and of those that were dropped for it."""
         state, dropped, expired = reply
         counters = mailbox.counters
@@ -193,11 +208,21 @@ class RedisLayer(BaseChannelLayer):
         if is_own:
             branch.open()
         arguments = (options.maxlen, owner, f"c{channel}", data)
-        number = await branch.run(self.scripts.post, *arguments)
-        if number == 0 and is_own:
-            # The server has forgotten this mailbox, which lives.
-            branch.heal()
-            number = await branch.run(self.scripts.post, *arguments)
+        call = branch.run(self.scripts.post, *arguments)
+        try:
+            number = await call
+            if number == 0 and is_own:
+                # The server has forgotten this mailbox, which lives.
+                branch.heal()
+                call = branch.run(self.scripts.post, *arguments)
+                number = await call
+        except asyncio.CancelledError:
+            branch.link.follow(call, lambda number: self._note_posted(mailbox, branch, is_own, number))
+            raise
+        self._note_posted(mailbox, branch, is_own, number)
+
+    def _note_posted(self, mailbox: Mailbox, branch: Branch, is_own: bool, number: int | None) -> None:
+        """Count a message that was posted to a mailbox."""
         counters = mailbox.counters
         counters.sent += 1
         if number == 0:
@@ -287,6 +312,7 @@ class RedisLayer(BaseChannelLayer):
             kind = "c" if options.shards.of_channel(channel) == shard else "r"
             await mailbox.branch(shard).run(self.scripts.plain_join, group, channel, kind, self.get_capacity(channel))
         elif owner == mailbox.id:
+            await mailbox.branch(shard).link.catch_up()
             await mailbox.group_add(group, channel)
         else:
             await self._adopt(mailbox, owner, shard, group, channel)
@@ -335,15 +361,12 @@ class RedisLayer(BaseChannelLayer):
         branch = mailbox.branch(options.shards.of_group(group))
         own = mailbox.id if branch.opened else ""
         call = branch.run(self.scripts.group_send, options.maxlen, options.expiry, group, data, own, self.overflow)
-        if len(self.places) == 1:
-            reply = await call
-        else:
-            try:
-                reply = await asyncio.shield(call)
-            except asyncio.CancelledError:
-                # It is carried out, and so the members on other shards are to get it too.
-                call.add_done_callback(lambda call: self._relay_later(mailbox, branch, data, call))
-                raise
+        try:
+            # On several shards it is carried out even if cancelled, so that the members on all of them get it.
+            reply = await (call if len(self.places) == 1 else asyncio.shield(call))
+        except asyncio.CancelledError:
+            branch.link.follow(call, lambda reply: self._note_group_sent(mailbox, branch, data, reply))
+            raise
         mailbox.counters.group_sent += 1
         if type(reply) is int:
             if reply > branch.posted:
@@ -355,10 +378,14 @@ class RedisLayer(BaseChannelLayer):
             for relayed in self._relay(mailbox, branch, data, reply):
                 await asyncio.shield(relayed)
 
-    def _relay_later(self, mailbox: Mailbox, branch: Branch, data: bytes, call: "asyncio.Future[Any]") -> None:
-        if not call.cancelled() and call.exception() is None and isinstance(call.result(), list):
+    def _note_group_sent(self, mailbox: Mailbox, branch: Branch, data: bytes, reply: Any) -> None:
+        """Do for a caller who was cancelled what is left to do."""
+        mailbox.counters.group_sent += 1
+        if isinstance(reply, list):
             with contextlib.suppress(ChannelLayerUnavailable):
-                self._relay(mailbox, branch, data, call.result())
+                self._relay(mailbox, branch, data, reply)
+        elif reply is not None and reply > branch.posted:
+            branch.posted = reply
 
     def _relay(self, mailbox: Mailbox, branch: Branch, data: bytes, reply: list[Any]) -> "list[asyncio.Future[Any]]":
         """Count what became of a group's message in plain channels, and send it to those of other shards."""
@@ -388,7 +415,7 @@ class RedisLayer(BaseChannelLayer):
         mailbox.counters.addressed += 1
         reply = call.result()
         if reply:
-            self._note(mailbox, channel, reply)
+            self._note(mailbox, reply)
             if reply[1]:
                 self.note_full(channel)
 

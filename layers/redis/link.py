@@ -1,8 +1,10 @@
 """One connection to a server, shared by all calls of an event loop."""
 
 import asyncio
+import contextlib
 import contextvars
 import logging
+import math
 import random as random_module
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -29,6 +31,9 @@ _FIRST, _MOST = 0.02, 1.0
 #: How long a closed connection's tasks may take to notice, in seconds. They are cancelled at once, so this is for a
 #: redis-py that loses a cancellation.
 _ENDING = 1.0
+
+#: After how many seconds it is looked again whether something is really due, before it counts as such.
+_AGAIN = 0.1
 
 
 class Reachable(Protocol):
@@ -117,6 +122,8 @@ class Link:
         # Set when the connection is to be given up.
         self._down: asyncio.Future[str] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        # When something was found due that is to be looked at again.
+        self._overdue = -math.inf
         # When the last reply came, or the first of what is under way was written.
         self._heard = 0.0
 
@@ -191,6 +198,29 @@ class Link:
             return self._push(data, tail=pack_arguments(arguments))
         return self._push(b"*%d\r\n%b%b%b" % (count, head, pack_arguments(keys), pack_arguments(arguments)))
 
+    def follow(self, call: "asyncio.Future[Any]", callback: Callable[[Any], object]) -> None:
+        """Have a callback called with the reply of a call whose caller was cancelled, if it was carried out.
+
+        It is not called where the call is never written, fails, or its connection is lost.
+        """
+        followed = self._pipeline.followed
+        if call.cancelled():
+            followed[call] = callback
+        elif call.done():
+            followed.pop(call, None)
+            if call.exception() is None:
+                callback(call.result())
+        else:
+            # It was shielded.
+            followed[call] = callback
+            call.add_done_callback(lambda call: self.follow(call, callback))
+
+    async def catch_up(self) -> None:
+        """Wait until it is known what became of the calls that are followed, as long as that can be known."""
+        if self._pipeline.followed and not self.closed:
+            with contextlib.suppress(ChannelLayerUnavailable):
+                await self.call("PING")
+
     def open(self) -> None:
         """Begin to connect, without a call."""
         if self.closed:
@@ -250,18 +280,25 @@ class Link:
     # Time limits
 
     def _tick(self) -> None:
-        """Look at the oldest call, and at whether the server says anything at all."""
+        """Look at the oldest call, and at whether the server says anything at all.
+
+        A loop that stood still finds its timers due before it gets to what has come meanwhile. So what is due is
+        looked at again a moment later, and only then fails.
+        """
         assert self._loop is not None
         now = self._loop.time()
-        due = self._pipeline.expire(now)
+        overdue, self._overdue = self._overdue, -math.inf
+        due = self._pipeline.expire(overdue)
         if self._pipeline.flying and self._down is not None:
             silent = self._heard + self.timeout
-            if silent <= now:
+            if silent <= overdue:
                 self._give_up(f"no reply within {self.timeout:g} s")
             elif due is None or silent < due:
                 due = silent
-        # At least a moment later: a clock that stands must not make this an endless loop.
-        self._timer = None if due is None else self._loop.call_at(max(due, now + 0.001), self._tick)
+        if due is not None and due <= now:
+            self._overdue = now
+            due = now + _AGAIN
+        self._timer = None if due is None else self._loop.call_at(due, self._tick)
 
     def _give_up(self, problem: str) -> None:
         if self._down is not None and not self._down.done():

@@ -129,7 +129,13 @@ local function put(channel, stamp, payload, capacity, policy)
   local key = S .. ':c:' .. channel
   local dropped = 0
   local expired = sweep(2)
-  if capacity and redis.call('ZCARD', key) >= capacity then
+  local count = redis.pcall('ZCARD', key)
+  if type(count) ~= 'number' then
+    -- Somebody else has written there.
+    redis.call('DEL', key)
+    count = 0
+  end
+  if capacity and count >= capacity then
     expired = expired + purge(key)
     if redis.call('ZCARD', key) >= capacity then
       if policy ~= 'drop_oldest' then return FULL, 1, expired end

@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from sealane.exceptions import ChannelLayerUnavailable
+from sealane.exceptions import CallRefused, ChannelLayerUnavailable
 from sealane.layers.counters import Counters
 from sealane.layers.gap import Gap
+from sealane.layers.redis.access import scrub
 from sealane.layers.redis.board import Delivery, MailboxBoard, MailboxExchange
 from sealane.layers.redis.branch import Branch
 from sealane.layers.redis.options import Options
@@ -86,6 +87,7 @@ class Mailbox:
         self._branches: list[Branch | None] = [None] * len(options.places)
         self._beating: asyncio.TimerHandle | None = None
         self._flush = ""
+        self._ending: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         opened = sum(branch.opened for branch in self.branches)
@@ -152,7 +154,7 @@ class Mailbox:
                 await asyncio.shield(joining)
             if changing is not None:
                 await asyncio.shield(changing)
-        except ChannelLayerUnavailable:
+        except (CallRefused, ChannelLayerUnavailable):
             if not was_member:
                 branch.change(False, group, channel)
             raise
@@ -292,13 +294,24 @@ class Mailbox:
         self.exchange.close()
 
     async def close(self) -> None:
-        """Close every channel, and take leave of the servers."""
+        """Close every channel, and take leave of the servers. What was begun is done, also where this is cancelled."""
         self.plain.release_all()
         self.close_here()
         if self._beating is not None:
             self._beating.cancel()
             self._beating = None
+        if self._ending is None:
+            self._ending = self.loop.create_task(self._end(), name=f"sealane: end of mailbox {self.id}")
+        await asyncio.shield(self._ending)
+
+    async def _end(self) -> None:
+        branches = self.branches
         try:
-            await asyncio.gather(*(branch.close() for branch in self.branches))
+            # One that fails must not keep the others from being awaited.
+            results = await asyncio.gather(*(branch.close() for branch in branches), return_exceptions=True)
         finally:
             self.ended = True
+        for branch, error in zip(branches, results, strict=True):
+            if isinstance(error, Exception):
+                label = self.options.places[branch.shard].label
+                logger.warning("Mailbox %s could not take leave of %s: %s", self.id, label, scrub(error))

@@ -1,9 +1,10 @@
 """What a Redis layer was configured with, as its parts need it."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from sealane.exceptions import UndecryptableMessage
+from sealane.exceptions import InvalidChannelLayerError, UndecryptableMessage
 from sealane.layers.notices import OverflowPolicy
 from sealane.layers.redis.keyring import Keyring, Undecryptable
 from sealane.layers.redis.places import Place
@@ -11,7 +12,12 @@ from sealane.layers.redis.scripts import Scripts
 from sealane.layers.redis.sharding import Shards
 from sealane.types import Message
 
-__all__ = ["Options"]
+__all__ = ["Options", "check_limits", "check_prefix"]
+
+#: The most that a number may be: servers count milliseconds and entries in 64 bits, their scripts in 53.
+_MOST = 1_000_000_000
+#: The most that ``timeout`` may be: sockets count milliseconds in 31 bits.
+_MOST_SECONDS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,3 +75,26 @@ class Options:
         except UndecryptableMessage:
             self.undecryptable.note(where)
             return None
+
+
+def check_limits(numbers: Iterable[tuple[str, float]]) -> None:
+    """Raise InvalidChannelLayerError for an option whose number is too high."""
+    for option, value in numbers:
+        most = _MOST_SECONDS if option == "timeout" else _MOST
+        if value > most:
+            raise InvalidChannelLayerError(f"{option} is {value!r}; expected at most {most:,}")
+
+
+def check_prefix(prefix: object) -> None:
+    """Raise InvalidChannelLayerError for a prefix that cannot be used, or not beside all others."""
+    if not isinstance(prefix, str) or not prefix:
+        raise InvalidChannelLayerError(f"prefix is {prefix!r}; expected a str that is not empty, such as 'asgi'")
+    try:
+        prefix.encode()
+    except UnicodeEncodeError as exc:
+        raise InvalidChannelLayerError(f"prefix is {prefix!r}; expected a str that UTF-8 can encode: {exc}") from None
+    if re.search(":[a-z](:|$)", prefix):
+        raise InvalidChannelLayerError(
+            f"prefix is {prefix!r}; expected one without a single letter after a colon, as the layers' own keys have "
+            "it: they could be those of another layer, whose prefix is the part before it"
+        )

@@ -7,14 +7,15 @@ Nothing in here does any I/O, waits or looks at a clock: a :class:`~sealane.laye
 import asyncio
 import re
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 from itertools import chain
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from redis import exceptions as errors
 
-from sealane.exceptions import ChannelLayerUnavailable
+from sealane.exceptions import CallRefused, ChannelLayerUnavailable
 from sealane.layers.redis.access import scrub
 from sealane.layers.redis.script import OUT_OF_TURN
 
@@ -193,6 +194,8 @@ class Pipeline:
         self.error: str | None = None
         #: Whether something was carried out since the link last looked.
         self.answered = False
+        #: Who wants the replies of calls that were cancelled. A call that is forgotten is not followed any more.
+        self.followed: WeakKeyDictionary[asyncio.Future[Any], Callable[[Any], object]] = WeakKeyDictionary()
         self.epoch = 0
         #: The number of the last call that was written.
         self.number = 0
@@ -233,6 +236,7 @@ class Pipeline:
             future = call.future
             if future is not None and future.done():
                 waiting.popleft()
+                self.followed.pop(future, None)
                 continue
             if call.tail is None:
                 pieces.append(call.data)
@@ -277,6 +281,10 @@ class Pipeline:
             self.rejected.append(call)
         elif not future.done():
             future.set_result(value)
+        elif self.followed:
+            callback = self.followed.pop(future, None)
+            if callback is not None:
+                callback(value)
 
     def fail(self, error: BaseException) -> None:
         """Take an error reply of the oldest call under way."""
@@ -306,7 +314,7 @@ class Pipeline:
         elif self.verdict and not call.numbered and not call.once:
             self.rejected.append(call)
         else:
-            _fail(call.future, error)
+            self._answer_error(call, error)
 
     def _fail_own(self, call: Call, error: BaseException, verdict: Verdict) -> None:
         if call is not self._claim:
@@ -322,8 +330,8 @@ class Pipeline:
             self.waiting.remove(waiting)
             if verdict is Verdict.FULL:
                 self._refuse(waiting, "the server's memory is full (maxmemory)")
-            elif waiting.future is not None:
-                _fail(waiting.future, error)
+            else:
+                self._answer_error(waiting, error)
 
     def _end_claim(self, call: Call, former: bytes | None) -> None:
         self._claim = None
@@ -367,6 +375,8 @@ class Pipeline:
         """Forget the connection: what was under way is to be sent again, or fails where that must not be."""
         self.error = error
         back = self.rejected
+        for future in [future for future in self.followed if future.cancelled()]:
+            del self.followed[future]
         for call in self.flying:
             if call.future is None or call.future.done():
                 continue
@@ -409,6 +419,12 @@ class Pipeline:
     def _refuse(self, call: Call, problem: str, seconds: float = 0.0) -> None:
         assert call.future is not None
         _fail(call.future, ChannelLayerUnavailable(self.place, problem, seconds, self.error, call.written))
+
+    def _answer_error(self, call: Call, error: BaseException) -> None:
+        """Fail a call that the server has answered with an error of no known kind."""
+        assert call.future is not None
+        self.followed.pop(call.future, None)
+        _fail(call.future, CallRefused(self.place, scrub(error)))
 
     def _forget_cancelled(self) -> None:
         self.waiting = deque(call for call in self.waiting if call.future is None or not call.future.done())

@@ -27,6 +27,9 @@ _Item = tuple[str, bytes, bytes]
 #: and again, and never waits for long, would otherwise never get it.
 _GRACE: Final = 0.1
 
+#: For how long one who waits no longer stays until Redis knows it, in seconds.
+_LEAVING: Final = 0.25
+
 # What became of a `take` or an `own`.
 _CLOSED: Final = 2
 _FORGOTTEN: Final = 3
@@ -83,8 +86,11 @@ class PlainChannels:
             exchange.abandon(entered)
             _count_down(self.waiting, channel)
             # Redis has one entry for each that waits here: one less. Where the message was on its way, it has none.
-            branch.try_run(self.scripts.unwait, channel, self.mailbox.id, 1)
+            leaving = branch.try_run(self.scripts.unwait, channel, self.mailbox.id, 1)
             self.hold(channel)
+            if leaving is not None and branch.link.connected:
+                # The loop may end right after this, and the next message would be for nobody.
+                await asyncio.wait([leaving], timeout=_LEAVING)
             raise
         _count_down(self.waiting, channel)
         return entered

@@ -117,12 +117,31 @@ class RedisPubSubChannelLayer(RedisLayer):
             await _listen(branch)
         address = f"c{channel}".encode()
         topic = b"%b:m:%b" % (branch.base, owner.encode())
-        heard = await branch.link.call_once("SPUBLISH" if branch.sharded else "PUBLISH", topic, frame(address, data))
+        call = branch.link.call_once("SPUBLISH" if branch.sharded else "PUBLISH", topic, frame(address, data))
+        try:
+            heard = await call
+        except asyncio.CancelledError:
+            branch.link.follow(call, lambda heard: self._note_published(mailbox, heard))
+            raise
         if heard == 0:
             # Nobody is there. Or this server is no master any more: a publisher is not told so, but a writer is.
             if is_own:
                 await _listen(branch)
-            heard = await branch.run(self.scripts.post, self.options.maxlen, owner, address, data)
+            call = branch.run(self.scripts.post, self.options.maxlen, owner, address, data)
+            try:
+                heard = await call
+            except asyncio.CancelledError:
+                branch.link.follow(call, lambda heard: self._note_heard(mailbox, heard))
+                raise
+        self._note_heard(mailbox, heard)
+
+    def _note_published(self, mailbox: Mailbox, heard: int) -> None:
+        # What nobody has heard was not sent: its caller is gone, who would have posted it.
+        if heard:
+            mailbox.counters.sent += 1
+
+    def _note_heard(self, mailbox: Mailbox, heard: int | None) -> None:
+        """Count a message that was published for a mailbox."""
         counters = mailbox.counters
         counters.sent += 1
         if heard == 0:

@@ -30,6 +30,9 @@ _BLOCK = 5.0
 #: How long a closed connection's task may take to notice, in seconds.
 _ENDING = 1.0
 
+#: After how many seconds it is looked again whether nothing has come, before the connection is given up.
+_AGAIN = 0.1
+
 
 class Reader(ABC):
     """A connection that is kept, and made again when it is lost, to read what is posted to a mailbox on one shard.
@@ -150,6 +153,7 @@ class StreamReader(Reader):
         self._accept = accept
         self._check = check
         block = int(_BLOCK * 1000)
+        self._watchdog: asyncio.TimerHandle | None = None
         # The command, but for the position at its end.
         self._command = pack("XREAD", "BLOCK", block, "COUNT", batch, "STREAMS", key, b"")[: -len(b"$0\r\n\r\n")]
 
@@ -169,14 +173,18 @@ class StreamReader(Reader):
                 raise OSError("the connection was given up")
             await connection.send_packed_command(command, check_health=False)
             # Not a timeout around the read: it would be cancelled in flight.
-            watchdog = loop.call_later(limit, self.drop)
+            self._watchdog = loop.call_later(limit, self._watch_again)
             try:
                 reply = await connection.read_response(disconnect_on_error=False)
             finally:
-                watchdog.cancel()
+                self._watchdog.cancel()
             self._check_cancelled()
             self._backoff.reset()
             if reply:
                 pause = self._accept(reply[0][1])
                 if pause is not None:
                     await pause
+
+    def _watch_again(self) -> None:
+        # A loop that stood still finds its timers due before it gets to what has come meanwhile.
+        self._watchdog = asyncio.get_running_loop().call_later(_AGAIN, self.drop)

@@ -201,17 +201,24 @@ return {more, back, closed}
 _JOIN: Final = """
 local mailbox = ARGV[#KEYS]
 if redis.call('EXISTS', S .. ':l:' .. mailbox) == 0 then return 0 end
+local added = 0
 for index = #KEYS + 1, #ARGV do
   local key = S .. ':g:' .. ARGV[index]
-  if type(redis.pcall('HSETNX', key, 'm' .. mailbox, '')) ~= 'number' then
+  local joined = redis.pcall('HSETNX', key, 'm' .. mailbox, '')
+  if type(joined) ~= 'number' then
+    -- Such as a full memory: everybody else in the group is to stay there.
+    if not string.find(joined.err, 'WRONGTYPE', 1, true) then return joined end
     -- Somebody else has written there.
     redis.call('DEL', key)
     redis.call('HSET', key, 'm' .. mailbox, '')
+    joined = 1
   end
+  added = added + joined
   redis.call('SADD', S .. ':b:' .. mailbox, ARGV[index])
 end
-return 1
 """
+_JOINED: Final = "return 1\n"
+_ADDED: Final = "return 1 + added\n"
 
 _LEAVE: Final = """
 local mailbox, read = ARGV[2], tonumber(ARGV[3])
@@ -233,6 +240,8 @@ local lease, stream = S .. ':l:' .. mailbox, S .. ':m:' .. mailbox
 if redis.call('EXISTS', lease) == 0 then
   if ttl == '0' then return 0 end
   redis.call('SET', lease, 1, 'PX', ttl)
+  -- Of a lease that has ended: nothing could be posted after what is there. The mailbox finds out that it was lost.
+  redis.call('DEL', stream)
   redis.call('XADD', stream, 'MAXLEN', 0, '1-0', 'f', '')
   redis.call('PEXPIRE', stream, ttl)
   redis.call('ZADD', S .. ':r', now + ttl, mailbox)
@@ -292,8 +301,10 @@ class Scripts:
     unregister: Script
     #: (mailbox, group...) -> 1, or 0 where the lease is gone. Numbered.
     join: Script
-    #: The same, not numbered.
+    #: (mailbox, group...) -> 1 more than in how many of the groups it was not, or 0 where the lease is gone.
     rejoin: Script
+    #: The same, numbered: it does not come after a ``leave`` that was called later.
+    confirm: Script
     #: (mailbox, last number read, group...) -> 1. Numbered.
     leave: Script
     #: (maxlen, mailbox, lease ms, group, channel) -> as post: another's mailbox joins. With a lease that is not 0 it is
@@ -361,8 +372,9 @@ def make_scripts(post: str, living: str, broadcast: str) -> Scripts:
         register=plain("register", _REGISTER),
         refresh=plain("refresh", "local EXPIRY = tonumber(ARGV[5])\n", SWEEP, _LEAVE_GROUPS, _REFRESH),
         unregister=storing("unregister", _LEAVE_GROUPS, _UNREGISTER),
-        join=counted("join", _JOIN),
-        rejoin=plain("rejoin", _JOIN),
+        join=counted("join", _JOIN, _JOINED),
+        rejoin=plain("rejoin", _JOIN, _ADDED),
+        confirm=counted("confirm", _JOIN, _ADDED),
         leave=counted("leave", _LEAVE),
         adopt=posting("adopt", _ADOPT),
         plain_join=counted("plain_join", plain_lua.JOIN),

@@ -7,12 +7,14 @@ from collections import deque
 from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from redis.exceptions import RedisError
+
 from sealane.exceptions import ChannelLayerUnavailable
-from sealane.layers.gap import Gap
+from sealane.layers.gap import Gap, GapReason
 from sealane.layers.redis.board import Delivery
 from sealane.layers.redis.branch import Branch
-from sealane.layers.redis.opening import Opening
-from sealane.layers.redis.pipeline import Argument
+from sealane.layers.redis.opening import ERROR_REPLIES, Opening
+from sealane.layers.redis.pipeline import Argument, Verdict, verdict_of
 from sealane.layers.redis.reader import Entry, StreamReader
 from sealane.layers.redis.script import Script
 from sealane.layers.redis.wire import CHANNEL, GROUP, PLAIN, STAMP
@@ -78,6 +80,12 @@ class StreamBranch(Branch):
         self._later: deque[tuple[int, bool, str, str]] = deque()
         # Groups with members here that could not be joined in time.
         self._unjoined: set[str] = set()
+        # What the server was to be told again, and could not be.
+        self._untold: list[_Call] = []
+        # Groups of which the server has not been asked in this round whether it knows that they are joined.
+        self._unconfirmed: list[str] = []
+        # When a server was last found not to know everything, by time.monotonic().
+        self._found = float("-inf")
 
     def make_reader(self) -> StreamReader:
         """Return what reads on from the position."""
@@ -121,25 +129,25 @@ class StreamBranch(Branch):
         return self.mailbox.id, options.lease, options.kept, self.read, self.position
 
     def _run_registration(self) -> "asyncio.Future[Any]":
-        known = self._registered
+        known, asked = self._registered, time.monotonic()
         future = self.run(self.scripts.register, *self._registration())
-        future.add_done_callback(lambda future: self._on_registered(known, future))
+        future.add_done_callback(lambda future: self._on_registered(known, asked, future))
         return future
 
-    def _on_registered(self, known: bool, future: "asyncio.Future[Any]") -> None:
+    def _on_registered(self, known: bool, asked: float, future: "asyncio.Future[Any]") -> None:
         self._healing = False
         if not future.cancelled() and future.exception() is None:
-            self._take_registration(known, future.result())
+            self._take_registration(known, asked, future.result())
             # Whoever called has seen to it.
             self._forgotten = False
             if self._behind:
                 self.reader.drop()
 
-    def _take_registration(self, known: bool, reply: list[int]) -> None:
+    def _take_registration(self, known: bool, asked: float, reply: list[int]) -> None:
         """Note what a reply of ``register`` tells about the server.
 
-        ``known`` is whether it was known to the server when that was sent: of two that are under way over two
-        connections the reply to the later one may be the first to come.
+        ``known`` is whether it was known to the server when that was sent, at ``asked``: of two that are under way over
+        two connections the reply to the later one may be the first to come.
         """
         number, fresh, now, behind = reply
         self._note_time(now)
@@ -151,17 +159,26 @@ class StreamBranch(Branch):
             self._forgotten = True
             self.posted = min(self.posted, number)
             self._apply(number)
-            self.mailbox.note_gap(self, Gap("forgotten", None, seconds))
+            self._note_found("forgotten", asked, seconds)
+
+    def _note_found(self, reason: GapReason, asked: float, seconds: float) -> None:
+        """Tell a gap, unless one was found by another call since this one was made."""
+        if self._found < asked:
+            self._found = time.monotonic()
+            self.mailbox.note_gap(self, Gap(reason, None, seconds))
 
     async def on_connect(self, opening: Opening) -> None:
         if self.opened:
-            known = self._registered
+            known, asked = self._registered, time.monotonic()
             reply = await opening.run(self.scripts.register, (self.base,), self._registration())
-            self._take_registration(known, reply)
+            self._take_registration(known, asked, reply)
             if self._forgotten:
-                for script, arguments in self._restoration():
-                    await opening.run(script, (self.base,), arguments)
+                await self._restore(opening, self._restoration())
                 self._forgotten = False
+            elif known:
+                # One that took over, or came back, may have all that was read, and lack who joined last.
+                added = await self._restore(opening, self._rejoining(self._confirmable()))
+                self._note_added(added, asked)
             if self._behind:
                 # It finds out what is new before it reads on, so that the order is kept.
                 self.reader.drop()
@@ -171,9 +188,9 @@ class StreamBranch(Branch):
         if self.read == 1:
             return  # nothing yet; that the mailbox is known is up to the link
         register = self.scripts.register
-        known = self._registered
+        known, asked = self._registered, time.monotonic()
         reply = await opening.call("EVAL", register.source, 1, self.base, *self._registration())
-        self._take_registration(known, reply)
+        self._take_registration(known, asked, reply)
         if self._forgotten and self.link.connected:
             self.heal()
         if self._behind:
@@ -199,26 +216,109 @@ class StreamBranch(Branch):
 
     def heal(self) -> None:
         if self.opened and not self._healing and not self.mailbox.closed:
+            if not self._forgotten:
+                # Only this tells whether it was groups that the server has forgotten: it is not restored yet.
+                self._unconfirmed = self._confirmable()
+                while self._unconfirmed:
+                    self._confirm_some()
             with contextlib.suppress(ChannelLayerUnavailable):
                 self._run_registration()
                 self._healing = True
+            self._untold.clear()
             for script, arguments in self._restoration():
-                self.try_run(script, *arguments)
+                self._tell(script, arguments)
 
     def _restoration(self) -> "list[_Call]":
         """Return the calls that tell a server what it has forgotten."""
-        groups = list(self.joined)
-        calls: list[_Call] = [
+        return self._rejoining(list(self.joined)) + self.mailbox.plain.restoration(self.shard)
+
+    def _rejoining(self, groups: list[str]) -> "list[_Call]":
+        return [
             (self.scripts.rejoin, (self.mailbox.id, *groups[start : start + _CHUNK]))
             for start in range(0, len(groups), _CHUNK)
         ]
-        return calls + self.mailbox.plain.restoration(self.shard)
+
+    async def _restore(self, opening: Opening, calls: "list[_Call]") -> int:
+        """Make calls of a restoration over a new connection; return how many groups it had not known."""
+        added = 0
+        for script, arguments in calls:
+            try:
+                reply = await opening.run(script, (self.base,), arguments)
+            except ERROR_REPLIES as exc:
+                if verdict_of(exc) > Verdict.FULL:
+                    raise
+                # The connection is of use all the same.
+                self._untold.append((script, arguments))
+            else:
+                if script is self.scripts.rejoin:
+                    added += max(0, reply - 1)
+        return added
+
+    def _tell(self, script: Script, arguments: tuple[Argument, ...]) -> None:
+        call = self.try_run(script, *arguments)
+        if call is None:
+            self._untold.append((script, arguments))
+        else:
+            call.add_done_callback(lambda call: self._on_told(script, arguments, call))
+
+    def _on_told(self, script: Script, arguments: tuple[Argument, ...], call: "asyncio.Future[Any]") -> None:
+        if not call.cancelled() and call.exception() is not None:
+            self._untold.append((script, arguments))
+
+    def _tell_again(self) -> None:
+        """Tell the server what it could not be told before, and is still so."""
+        untold, self._untold = self._untold, []
+        plain = self.mailbox.plain
+        for script, arguments in untold:
+            if script is self.scripts.rejoin:
+                groups = [group for group in arguments[1:] if group in self.joined]
+                if groups:
+                    self._tell(script, (arguments[0], *groups))
+            elif arguments[2] in (plain.owned if script is self.scripts.own else plain.waiting):
+                self._tell(script, arguments)
+
+    # What the server may have lost unnoticed
+
+    def _confirmable(self) -> list[str]:
+        return [group for group, call in self.joined.items() if call is None]
+
+    def _confirm_some(self) -> None:
+        """Tell the server some of the groups once more, in turn.
+
+        One that was replaced may lack the last joins, and a group's key may have been evicted. In the moment between a
+        flush by another process and its mark this brings a membership back, as a late call could: it lasts until
+        something is sent to the group.
+        """
+        if self.flushing:
+            self._unconfirmed.clear()
+            return
+        if not self._unconfirmed:
+            self._unconfirmed = self._confirmable()
+        chunk = self._unconfirmed[-_CHUNK:]
+        del self._unconfirmed[-_CHUNK:]
+        joined = self.joined
+        groups = [group for group in chunk if group in joined and joined[group] is None]
+        if groups:
+            asked = time.monotonic()
+            call = self.try_run(self.scripts.confirm, self.mailbox.id, *groups)
+            if call is not None:
+                call.add_done_callback(lambda call: self._on_confirmed(asked, call))
+
+    def _on_confirmed(self, asked: float, call: "asyncio.Future[Any]") -> None:
+        if not call.cancelled() and call.exception() is None and call.result() is not None and not self.flushing:
+            self._note_added(call.result() - 1, asked)
+
+    def _note_added(self, added: int, asked: float) -> None:
+        if added > 0:
+            self._note_found("rewound", asked, time.monotonic() - self._heard)
 
     def beat(self) -> None:
         if self.opened:
             options = self.options
             names = self.mailbox.plain.names(self.shard)
             self._untrimmed = 0
+            self._confirm_some()
+            read = self.read
             future = self.try_run(
                 self.scripts.refresh,
                 self.mailbox.id,
@@ -229,18 +329,20 @@ class StreamBranch(Branch):
                 *names,
             )
             if future is not None:
-                future.add_done_callback(self._on_refreshed)
+                future.add_done_callback(lambda future: self._on_refreshed(read, future))
 
-    def _on_refreshed(self, future: "asyncio.Future[Any]") -> None:
+    def _on_refreshed(self, read: int, future: "asyncio.Future[Any]") -> None:
         if future.cancelled() or future.exception() is not None:
             return
         number, now, expired = future.result()
         self.mailbox.counters.dropped_expired += expired
-        if number == 0:
+        if number < read or self._forgotten:
+            # The lease is gone, or was made anew by somebody else.
             self.heal()
             return
         self._note_time(now)
         self._heard = time.monotonic()
+        self._tell_again()
         unjoined, self._unjoined = self._unjoined, set()
         for group in unjoined:
             self.settle(group)
@@ -411,12 +513,14 @@ class StreamBranch(Branch):
     # The end
 
     async def close(self) -> None:
-        await self.reader.close()
-        # A server that has gone needs no leave, and one that is slow gets none: the lease will end.
-        with contextlib.suppress(ChannelLayerUnavailable, TimeoutError):
-            async with asyncio.timeout(_LEAVING):
-                await self._unregister()
-        await self.link.close()
+        try:
+            await self.reader.close()
+            # A server that has gone needs no leave, and one that is slow or refuses gets none: the lease will end.
+            with contextlib.suppress(ChannelLayerUnavailable, RedisError, TimeoutError):
+                async with asyncio.timeout(_LEAVING):
+                    await self._unregister()
+        finally:
+            await self.link.close()
 
     async def _unregister(self) -> None:
         """Take leave: what was not read goes back to Redis, or is counted."""

@@ -27,6 +27,9 @@ _CHUNK: Final = 1000
 #: How long a closed connection's writer may take to notice, in seconds.
 _ENDING: Final = 1.0
 
+#: After how many seconds it is looked again whether nothing has come, before that counts.
+_AGAIN: Final = 0.1
+
 _SUBSCRIBE, _UNSUBSCRIBE, _PING = range(3)
 
 
@@ -158,8 +161,12 @@ class Subscriber(Reader):
         if found.future is None:
             loop = asyncio.get_running_loop()
             found.future = loop.create_future()
-            found.timer = loop.call_later(self.timeout, self._expire, found)
+            found.timer = loop.call_later(self.timeout, self._look_again, found)
         return found.future
+
+    def _look_again(self, found: _Topic) -> None:
+        # A loop that stood still finds its timers due before it gets to what has come meanwhile.
+        found.timer = asyncio.get_running_loop().call_later(_AGAIN, self._expire, found)
 
     def _expire(self, found: _Topic) -> None:
         problem = f"not subscribed within {self.timeout:g} s"
@@ -330,7 +337,7 @@ class Subscriber(Reader):
         else:
             # A loop that stood still finds its timers due before it gets to what has come meanwhile.
             self._overdue = True
-            again = min(again, 0.1)
+            again = min(again, _AGAIN)
         self._timer = asyncio.get_running_loop().call_later(again, self._watch)
 
     def give_up(self, problem: str) -> None:

@@ -282,8 +282,10 @@ class TopicBranch(Branch):
     async def close(self) -> None:
         if self._examining is not None:
             self._examining.cancel()
-        await self.subscriber.close()
-        await self.link.close()
+        try:
+            await self.subscriber.close()
+        finally:
+            await self.link.close()
 
     # State
 

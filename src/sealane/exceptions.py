@@ -35,6 +35,7 @@
     ├── MessageTooLarge                      a message over the layer's size limit
     ├── UndecryptableMessage                 a message that no encryption key of the layer fits
     ├── ChannelLayerUnavailable (ConnectionError)  a layer's server did not carry out a call in time
+    ├── CallRefused                          a layer's server answered a call with an error
     ├── ServerUnreachable (ConnectionError)  a layer's server could not be reached, or let nobody in
     ├── ApplicationTimeout (TimeoutError)    a test waited for the application in vain
     ├── ApplicationEnded (TimeoutError)      the application ended while a test waited for an event from it
@@ -53,6 +54,7 @@ __all__ = [
     "AcceptConnection",
     "ApplicationEnded",
     "ApplicationTimeout",
+    "CallRefused",
     "ChannelClosed",
     "ChannelFull",
     "ChannelLayerUnavailable",
@@ -488,6 +490,25 @@ class ChannelLayerUnavailable(SealaneError, ConnectionError):
         cause = f" (last error: {self.error})" if self.error else ""
         outcome = "it may have been carried out" if self.sent else "it was not carried out"
         return f"No call to {self.place}: {self.problem}{cause}; {outcome}"
+
+
+class CallRefused(SealaneError):
+    """A layer's server answered a call with an error that does not go away by itself, ``error``.
+
+    So it is where an ACL forbids something, or where somebody else has written to a key of the layer: the call may have
+    been carried out in part then. The text holds no password.
+    """
+
+    def __init__(self, place: str, error: str) -> None:
+        super().__init__(place, error)
+        self.place = place
+        self.error = error
+
+    def __str__(self) -> str:
+        return (
+            f"{self.place} answered a call with an error: {self.error}. Look whether the layer's user may do what it "
+            "needs, and whether others write to keys with its prefix"
+        )
 
 
 class ServerUnreachable(SealaneError, ConnectionError):

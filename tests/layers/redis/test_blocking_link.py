@@ -10,9 +10,8 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from redis.exceptions import ResponseError
 
-from sealane.exceptions import ChannelLayerUnavailable
+from sealane.exceptions import CallRefused, ChannelLayerUnavailable
 from sealane.layers.redis.blocking_link import BlockingLink
 from sealane.layers.redis.hosts import parse_hosts
 from sealane.layers.redis.places import Place
@@ -77,9 +76,9 @@ def test_replies_are_raw(plain_server: Server, new_link: NewLink, key_prefix: st
 def test_error_replies_are_the_callers_and_harm_no_other_call(plain_server: Server, new_link: NewLink) -> None:
     link = new_link(plain_server)
     assert link.run(APPEND, "a") == 1
-    with pytest.raises(ResponseError, match="WRONGTYPE"):
+    with pytest.raises(CallRefused, match="WRONGTYPE"):
         link.run(FAIL)
-    with pytest.raises(ResponseError, match="unknown command"):
+    with pytest.raises(CallRefused, match="unknown command"):
         link.call("NONSENSE")
     with pytest.raises(TypeError, match="An argument of a command is bytes, str, int or float, not list"):
         link.run(APPEND, ["a"])  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from redis.exceptions import ResponseError
 
-from sealane.exceptions import ChannelLayerUnavailable
+from sealane.exceptions import CallRefused, ChannelLayerUnavailable
 from sealane.layers.redis.hosts import parse_hosts
 from sealane.layers.redis.link import Link
 from sealane.layers.redis.opening import Opening
@@ -93,8 +93,8 @@ async def test_error_replies_are_the_callers(plain_server: Server, new_link: New
     futures = [link.call("SET", key, "x"), link.call("INCR", key), link.run(FAIL, [key]), link.run(APPEND, ["l"], [1])]
     ok, incr, fail, append = await settle(futures)
     assert ok == b"OK"
-    assert isinstance(incr, ResponseError)
-    assert isinstance(fail, ResponseError)
+    assert isinstance(incr, CallRefused)
+    assert isinstance(fail, CallRefused)
     assert "WRONGTYPE" in str(fail)
     # The script that failed counts as carried out: the next is at its turn.
     assert append == 1
@@ -485,6 +485,7 @@ async def test_a_server_that_is_away_is_waited_for(new_server: NewServer, new_li
         await short.call("PING")
     await asyncio.to_thread(server.restart)
     assert await future == b"PONG"
+    await eventually(lambda: short.connected)
     assert await short.call("PING") == b"PONG"
 
 

@@ -24,12 +24,14 @@ class TestOneServer(PubSubContract):
         self.hosts, self.prefix = [plain_server.address], key_prefix
 
 
+@pytest.mark.again
 class TestTwoHosts(PubSubContract):
     @pytest.fixture(autouse=True)
     def _hosts(self, valkey_server: Server, second_server: Server, key_prefix: str) -> None:
         self.hosts, self.prefix = [valkey_server.address, second_server.address], key_prefix
 
 
+@pytest.mark.again
 class TestSentinel(PubSubContract):
     @pytest.fixture(autouse=True)
     def _hosts(self, sentinel_group: SentinelGroup, key_prefix: str) -> None:

@@ -25,12 +25,14 @@ class TestOneServer(StreamsContract):
         self.hosts = [valkey_server.url]
 
 
+@pytest.mark.again
 class TestRedis(StreamsContract):
     @pytest.fixture(autouse=True)
     def _server(self, redis_server: Server) -> None:
         self.hosts = [redis_server.url]
 
 
+@pytest.mark.again
 class TestEncrypted(StreamsContract):
     options = {"symmetric_encryption_keys": ["first", "second"], "serializer_format": "json"}
 
@@ -39,12 +41,14 @@ class TestEncrypted(StreamsContract):
         self.hosts = [valkey_server.url]
 
 
+@pytest.mark.again
 class TestTwoServers(StreamsContract):
     @pytest.fixture(autouse=True)
     def _servers(self, valkey_server: Server, second_server: Server) -> None:
         self.hosts = [valkey_server.url, second_server.url]
 
 
+@pytest.mark.again
 class TestSentinel(StreamsContract):
     @pytest.fixture(autouse=True)
     def _servers(self, sentinel_group: SentinelGroup) -> None:

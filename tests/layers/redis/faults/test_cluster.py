@@ -40,7 +40,7 @@ async def test_a_slot_moves(cluster: Cluster, new_layer: NewLayer, kind: type[Re
     slot = _slot(here, 0)
     target = _other(cluster, slot)
     with sending_in_thread(thread):
-        async with sending(news, direct, jobs, width=3):
+        async with sending(news, jobs, width=3), sending(direct):
             await asyncio.gather(news.more(20), thread.more(10))
             if way == "steps":
                 migration = cluster.migration(slot, target)

@@ -40,7 +40,8 @@ async def test_kill_and_restart_with_data(
     jobs = Sender("jobs", partial(here.send, "jobs"))
     thread = ThreadSender("thread", partial(there.sync.group_send, "news"))
     with sending_in_thread(thread):
-        async with sending(group, direct, jobs, width=4):
+        # A pub/sub send that nobody hears is tried once more, and may be overtaken by those that do not wait for it.
+        async with sending(group, jobs, width=4), sending(direct, width=4 if kind is RedisChannelLayer else 1):
             for _ in range(2):
                 await asyncio.gather(*(sender.more(30) for sender in (group, direct, jobs, thread)))
                 await asyncio.to_thread(server.kill)
@@ -76,7 +77,7 @@ async def test_data_is_gone(new_server: NewServer, new_layer: NewLayer, kind: ty
     group = Sender("group", partial(there.group_send, "news"))
     direct = Sender("direct", partial(there.send, first.channel))
     jobs = Sender("jobs", partial(here.send, "jobs"))
-    async with sending(group, direct, jobs, width=2):
+    async with sending(group, jobs, width=2), sending(direct):
         await group.more(30)
         if fault == "restart":
             await asyncio.to_thread(server.kill)

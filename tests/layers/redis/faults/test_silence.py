@@ -28,7 +28,7 @@ async def test_short_silence(new_server: NewServer, new_layer: NewLayer, kind: t
     own = Sender("own", partial(here.send, first.channel))
     thread = ThreadSender("thread", partial(here.sync.group_send, "news"))
     with sending_in_thread(thread):
-        async with sending(group, own, width=3):
+        async with sending(group, width=3), sending(own):
             await asyncio.gather(group.more(20), own.more(20), thread.more(5))
             with server.paused():
                 before = time.monotonic()
@@ -40,7 +40,7 @@ async def test_short_silence(new_server: NewServer, new_layer: NewLayer, kind: t
                 assert health.latency is None
                 assert "127.0.0.1" in health.shards[0].place
                 # The loop itself never stood still.
-                assert time.monotonic() - before < 4
+                assert time.monotonic() - before < 8
             await asyncio.gather(group.more(20), own.more(20), thread.more(5))
     lossless = kind is RedisChannelLayer
     await check(group, first, second, lossless=lossless)
@@ -50,7 +50,7 @@ async def test_short_silence(new_server: NewServer, new_layer: NewLayer, kind: t
     assert group.unsent, "what was still waiting was not sent"
     assert thread.errors
     for error in (*group.errors, *own.errors, *thread.errors):
-        assert 0.3 < error.seconds < 1.5
+        assert 0.3 < error.seconds < 3
     if lossless:
         assert not [*first.gaps, *second.gaps]
     assert (await here.health()).reachable
@@ -65,7 +65,7 @@ async def _fails(call: object, limit: float) -> None:
     began = time.monotonic()
     with pytest.raises(ChannelLayerUnavailable):
         await call  # type: ignore[misc]
-    assert time.monotonic() - began < limit + 0.5
+    assert time.monotonic() - began < limit + 2
 
 
 async def test_closing_while_it_is_silent(new_server: NewServer, new_layer: NewLayer, kind: type[RedisLayer]) -> None:
