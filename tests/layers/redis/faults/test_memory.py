@@ -18,7 +18,7 @@ from tests.servers import Flavour, Server
 NewServer = Callable[..., Server]
 
 #: Seconds.
-LEASE = 0.6
+LEASE = 1.5
 
 
 def _limit(server: Server, memory: str) -> None:
