@@ -28,6 +28,9 @@ define environment
 	@$(1) -m venv --clear $(@D)
 endef
 
+# Tests that stop servers in the middle of traffic, and look how long things take: one after the other.
+FAULTS = tests/layers/redis/faults
+PARALLEL_ONLY = --ignore=$(FAULTS)
 PARALLEL = --quiet --numprocesses $(WORKERS) --dist worksteal
 
 PIP_INSTALL = @$(@D)/bin/python -m pip install --quiet --disable-pip-version-check
@@ -45,8 +48,9 @@ demo-redis: .venv/.made  ## serve it on two ports, from two processes with Valke
 
 test: .venv/.made  ## run the whole suite with coverage (a part of it: make test ARGS="tests/layers -x")
 	@.venv/bin/coverage erase
-	.venv/bin/coverage run -m pytest $(PARALLEL) $(if $(ARGS),$(ARGS),-m "not again")
+	.venv/bin/coverage run -m pytest $(PARALLEL) $(if $(ARGS),$(ARGS),$(PARALLEL_ONLY) -m "not again")
 	$(if $(ARGS),,.venv/bin/python -m pytest $(PARALLEL) -m again)
+	$(if $(ARGS),,.venv/bin/coverage run -m pytest --quiet $(FAULTS))
 	@.venv/bin/coverage combine --quiet
 	.venv/bin/coverage report $(if $(ARGS),--fail-under=0)
 
@@ -76,7 +80,7 @@ test-matrix:  ## run the suite on the newest Python of this machine with Django 
 	else echo "test-matrix: no Python here is newer than $$($(PYTHON) -V 2>&1), so there is nothing to run"; fi
 
 run-matrix: .venv-matrix/.made
-	.venv-matrix/bin/python -m pytest $(PARALLEL) $(ARGS)
+	.venv-matrix/bin/python -m pytest $(PARALLEL) $(PARALLEL_ONLY) $(ARGS)
 
 test-redis-py: .venv-redis-py/.made  ## run the tests of the Redis layers on the older majors of redis-py
 	@for version in $(REDIS_PY); do \

@@ -1,5 +1,6 @@
 """What holds for every test: no second copy of a package, asyncio's debug mode, and the browser's rule."""
 
+import logging
 import os
 import shutil
 import sys
@@ -55,3 +56,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if os.environ.get("SEALANE_REQUIRE_BROWSER") == "1":
             pytest.fail(f"SEALANE_REQUIRE_BROWSER=1, but {reason}", pytrace=False)
         pytest.skip(reason)
+
+
+def is_of_interest(record: logging.LogRecord) -> bool:
+    """Tell a slow step of an event loop, which says more of the machine than of the code, from what else is logged."""
+    return not str(record.msg).startswith("Executing %s took")
+
+
+logging.getLogger("asyncio").addFilter(is_of_interest)
