@@ -6,8 +6,6 @@ PORT ?= 8000
 ARGS ?=
 # Most tests wait for something most of the time, so more of them run than there are processors.
 WORKERS ?= 3
-# Where other work shares the machine, as it may for CI: --reruns 2. What needed it is listed at the end.
-RERUNS ?=
 ONLY ?=
 # The redis-py that suits channels_redis best. To try another: make bench ONLY=redis PEER_REDIS=8.1.0
 PEER_REDIS ?= 6.4.0
@@ -33,7 +31,7 @@ endef
 # Tests that stop servers in the middle of traffic, and look how long things take: one after the other.
 FAULTS = tests/layers/redis/faults
 PARALLEL_ONLY = --ignore=$(FAULTS)
-PARALLEL = --quiet $(RERUNS) --numprocesses $(WORKERS) --dist worksteal
+PARALLEL = --quiet --numprocesses $(WORKERS) --dist worksteal
 
 PIP_INSTALL = @$(@D)/bin/python -m pip install --quiet --disable-pip-version-check
 
@@ -52,7 +50,7 @@ test: .venv/.made  ## run the whole suite with coverage (a part of it: make test
 	@.venv/bin/coverage erase
 	.venv/bin/coverage run -m pytest $(PARALLEL) $(if $(ARGS),$(ARGS),$(PARALLEL_ONLY) -m "not again")
 	$(if $(ARGS),,.venv/bin/python -m pytest $(PARALLEL) -m again)
-	$(if $(ARGS),,.venv/bin/coverage run -m pytest --quiet $(RERUNS) $(FAULTS))
+	$(if $(ARGS),,.venv/bin/coverage run -m pytest --quiet $(FAULTS))
 	@.venv/bin/coverage combine --quiet
 	.venv/bin/coverage report $(if $(ARGS),--fail-under=0)
 
