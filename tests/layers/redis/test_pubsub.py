@@ -460,14 +460,14 @@ async def test_a_burst_does_not_overflow_a_receiver_that_keeps_up(valkey_server:
     await here.group_add("room", owner.channel)
 
     async def take() -> list[int]:
-        return [(await received(here, channel))["value"] for _ in range(300)]
+        return [(await received(here, channel))["value"] for _ in range(2000)]
 
     taking = asyncio.ensure_future(take())
-    await asyncio.gather(*(there.send(channel, text(number)) for number in range(300)))
+    await asyncio.gather(*(there.send(channel, text(number)) for number in range(2000)))
     async with asyncio.timeout(3 * LIMIT):
-        assert await taking == list(range(300))
-    await asyncio.gather(*(there.group_send("room", text(number)) for number in range(300)))
-    await owner.until(lambda: len(owner.messages) == 300, "300 messages")
+        assert await taking == list(range(2000))
+    await asyncio.gather(*(there.group_send("room", text(number)) for number in range(2000)))
+    await owner.until(lambda: len(owner.messages) == 2000, "2000 messages")
     assert here.stats()["dropped_full"] == 0
 
 
