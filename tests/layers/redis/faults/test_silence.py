@@ -40,7 +40,7 @@ async def test_short_silence(new_server: NewServer, new_layer: NewLayer, kind: t
                 assert health.latency is None
                 assert "127.0.0.1" in health.shards[0].place
                 # The loop itself never stood still.
-                assert time.monotonic() - before < 8
+                assert time.monotonic() - before < 4
             await asyncio.gather(group.more(20), own.more(20), thread.more(5))
     lossless = kind is RedisChannelLayer
     await check(group, first, second, lossless=lossless)
@@ -50,7 +50,7 @@ async def test_short_silence(new_server: NewServer, new_layer: NewLayer, kind: t
     assert group.unsent, "what was still waiting was not sent"
     assert thread.errors
     for error in (*group.errors, *own.errors, *thread.errors):
-        assert 0.3 < error.seconds < 3
+        assert 0.3 < error.seconds < 1.5
     if lossless:
         assert not [*first.gaps, *second.gaps]
     assert (await here.health()).reachable
@@ -65,7 +65,7 @@ async def _fails(call: object, limit: float) -> None:
     began = time.monotonic()
     with pytest.raises(ChannelLayerUnavailable):
         await call  # type: ignore[misc]
-    assert time.monotonic() - began < limit + 2
+    assert time.monotonic() - began < limit + 0.5
 
 
 async def test_closing_while_it_is_silent(new_server: NewServer, new_layer: NewLayer, kind: type[RedisLayer]) -> None:
