@@ -1,6 +1,7 @@
 """HttpCommunicator: the whole response, the response piece by piece, and leaving early."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -139,6 +140,25 @@ async def test_a_call_that_times_out_loses_nothing() -> None:
                 await communicator.get_response(timeout=0.01)
             gate.release()
         assert await communicator.get_response() == {"status": 200, "headers": [], "body": b"ab"}
+
+
+async def test_what_comes_in_the_turn_in_which_the_time_is_over_has_come_in_time() -> None:
+    gate = asyncio.Event()
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await gate.wait()
+        await send({"type": "http.response.start", "status": 200})
+
+    def stand_still() -> None:
+        time.sleep(0.02)  # as the whole process may on a busy machine
+        gate.set()
+
+    async with HttpCommunicator(application, "GET", "/") as communicator:
+        with pytest.raises(TimeoutError):
+            await communicator.get_start(timeout=0.01)
+        asyncio.get_running_loop().call_soon(stand_still)
+        assert await communicator.get_start(timeout=0.01) == {"status": 200, "headers": []}
+        await communicator.disconnect()
 
 
 async def test_a_long_response_is_left() -> None:

@@ -47,13 +47,18 @@ class Outbox:
         """Wait for an event or for the end of ``application``, whichever comes first.
 
         It takes nothing: neither a timeout (a TimeoutError after ``timeout`` seconds, never for None) nor a
-        cancellation can lose an event or disturb the application.
+        cancellation can lose an event or disturb the application. What comes in the same turn of the loop in
+        which the time is over has come in time: on a busy machine that turn may be the first after the call.
         """
-        async with asyncio.timeout(timeout):
-            while self.queue.empty() and not application.done():
-                waiting = asyncio.get_running_loop().create_future()
-                self._waiting.add(waiting)
-                try:
-                    await waiting
-                finally:
-                    self._waiting.discard(waiting)
+        try:
+            async with asyncio.timeout(timeout):
+                while self.queue.empty() and not application.done():
+                    waiting = asyncio.get_running_loop().create_future()
+                    self._waiting.add(waiting)
+                    try:
+                        await waiting
+                    finally:
+                        self._waiting.discard(waiting)
+        except TimeoutError:
+            if self.queue.empty() and not application.done():
+                raise
