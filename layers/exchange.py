@@ -14,12 +14,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from sealane.exceptions import ChannelFull
+from sealane.exceptions import ChannelClosed, ChannelFull
 from sealane.layers.inbox import Inbox
 from sealane.layers.notices import Notice
 from sealane.layers.parcel import Parcel
-from sealane.layers.receiver import Receiver
-from sealane.layers.switchboard import Switchboard
+from sealane.layers.receiver import Receiver, ThreadReceiver
+from sealane.layers.switchboard import L, R, Switchboard
 from sealane.layers.turn import Due
 from sealane.types import Message
 
@@ -130,19 +130,39 @@ class Exchange:
             self._catch_up()
         return due
 
-    def receive(self, channel: str, wait: Callable[[], Receiver]) -> Parcel | Receiver:
-        """Take the oldest parcel of a channel, or enter the receiver that ``wait()`` makes at the end of its queue."""
+    def receive(self, channel: str, wait: Callable[[str, L], R], loop: L) -> Parcel | R:
+        """Take the oldest parcel of a channel, or let the receiver that ``wait(channel, loop)`` makes stand in line."""
         with self._lock:
             if self._inside:
                 _refuse("receive()")
             self._inside = True
             try:
-                entered = self.board.receive(channel, wait)
+                entered = self.board.receive(channel, wait, loop)
             finally:
                 self._inside = False
         if self._deferred:
             self._catch_up()
         return entered
+
+    def receive_blocking(self, channel: str, timeout: float | None) -> Parcel:
+        """Take the next parcel of a channel, and block this thread until there is one.
+
+        Raises TimeoutError after ``timeout`` seconds, never for None, and ChannelClosed where the channel is closed.
+        """
+        entered = self.receive(channel, ThreadReceiver, None)
+        if isinstance(entered, Parcel):
+            return entered
+        try:
+            in_time = entered.wait(timeout)
+        except BaseException:  # such as KeyboardInterrupt
+            self.abandon(entered)
+            raise
+        if not in_time:
+            self.abandon(entered)
+            raise TimeoutError(f"No message came on channel {channel!r} within {timeout} seconds")
+        if entered.parcel is None:
+            raise ChannelClosed(channel)
+        return entered.parcel
 
     def stats(self) -> dict[str, int]:
         """Return the counters, and how many channels and groups there are."""

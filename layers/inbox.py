@@ -41,6 +41,7 @@ class Inbox:
         "name",
         "overflowed",
         "owner",
+        "receiver",
         "receivers",
         "rest",
         "scheduled",
@@ -75,6 +76,8 @@ class Inbox:
         #: Whoever the turn is to give the messages to.
         self.owner: Owner | None = None
         self.groups: tuple[Group, ...] | set[Group] = ()
+        #: Whoever waits for the next message in ``receive()``, and those who come after, where there are such.
+        self.receiver: Receiver | None = None
         self.receivers: OrderedDict[Receiver, None] | None = None
         #: Whether a parcel cannot simply be put in: somebody waits for it, or it must be dropped.
         self.special = False
@@ -160,6 +163,40 @@ class Inbox:
         count = len(self)
         self.head = self.rest = None
         return count
+
+    def line_up(self, receiver: Receiver) -> None:
+        """Add somebody who waits, at the end."""
+        self.special = True
+        if self.receiver is None:
+            self.receiver = receiver
+        elif self.receivers is None:
+            self.receivers = OrderedDict({receiver: None})
+        else:
+            self.receivers[receiver] = None
+
+    def next_receiver(self) -> Receiver | None:
+        """Remove and return whoever has waited longest."""
+        receiver, rest = self.receiver, self.receivers
+        if rest is None:
+            self.receiver = None
+            self.special = self.overflowed
+        else:
+            self.receiver, _ = rest.popitem(last=False)
+            if not rest:
+                self.receivers = None
+        return receiver
+
+    def dismiss(self, receiver: Receiver) -> bool:
+        """Remove somebody who waits; return whether it did."""
+        if receiver is self.receiver:
+            self.next_receiver()
+            return True
+        if self.receivers is None or receiver not in self.receivers:
+            return False
+        del self.receivers[receiver]
+        if not self.receivers:
+            self.receivers = None
+        return True
 
     def join(self, group: "Group") -> None:
         """Note that the channel is in a group."""

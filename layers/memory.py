@@ -14,7 +14,7 @@ from sealane.layers.exchange import Exchange
 from sealane.layers.inbox import Inbox
 from sealane.layers.notices import OverflowPolicy
 from sealane.layers.parcel import Parcel
-from sealane.layers.receiver import AsyncReceiver, Receiver, ThreadReceiver
+from sealane.layers.receiver import AsyncReceiver
 from sealane.layers.switchboard import Switchboard
 from sealane.types import Message
 
@@ -70,16 +70,18 @@ class InMemoryChannelLayer(BaseChannelLayer):
     async def receive(self, channel: str) -> Message:
         self._check_channel(channel)
         exchange = self._exchange
-        loop = asyncio.get_running_loop()
-        entered = exchange.receive(channel, lambda: AsyncReceiver(channel, loop))
-        if isinstance(entered, AsyncReceiver):
-            try:
-                await entered.future
-            except BaseException:
-                # Cancelled, or the coroutine was thrown away. It may have been given a message by then.
-                exchange.abandon(entered)
-                raise
-        return self._open(channel, entered)
+        entered = exchange.receive(channel, AsyncReceiver, asyncio.get_running_loop())
+        if isinstance(entered, Parcel):
+            return entered.open(exchange.deserialize)
+        try:
+            await entered.future
+        except BaseException:
+            # Cancelled, or the coroutine was thrown away. It may have been given a message by then.
+            exchange.abandon(entered)
+            raise
+        if entered.parcel is None:
+            raise ChannelClosed(channel)
+        return entered.parcel.open(exchange.deserialize)
 
     async def new_channel(self, prefix: str = "specific") -> str:
         return self._new_channel(prefix)
@@ -140,23 +142,7 @@ class InMemoryChannelLayer(BaseChannelLayer):
     def _receive_blocking(self, channel: str, timeout: float | None) -> Message:
         self._check_channel(channel)
         exchange = self._exchange
-        entered = exchange.receive(channel, lambda: ThreadReceiver(channel))
-        if isinstance(entered, ThreadReceiver):
-            try:
-                in_time = entered.wait(timeout)
-            except BaseException:  # such as KeyboardInterrupt
-                exchange.abandon(entered)
-                raise
-            if not in_time:
-                exchange.abandon(entered)
-                raise TimeoutError(f"No message came on channel {channel!r} within {timeout} seconds")
-        return self._open(channel, entered)
-
-    def _open(self, channel: str, entered: Parcel | Receiver) -> Message:
-        parcel = entered.parcel if isinstance(entered, Receiver) else entered
-        if parcel is None:
-            raise ChannelClosed(channel)
-        return parcel.open(self.serializer.deserialize)
+        return exchange.receive_blocking(channel, timeout).open(exchange.deserialize)
 
     def _new_channel(self, prefix: str) -> str:
         # 128 random bits: a name is not to be guessed, and never comes twice.

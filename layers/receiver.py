@@ -18,11 +18,10 @@ class Receiver(ABC):
 
     __slots__ = ("channel", "closed", "loop", "parcel")
 
-    def __init__(self, channel: str, loop: asyncio.AbstractEventLoop | None) -> None:
-        self.channel = channel
-        self.loop = loop
-        self.parcel: Parcel | None = None
-        self.closed = False
+    channel: str
+    loop: asyncio.AbstractEventLoop | None
+    parcel: Parcel | None
+    closed: bool
 
     @abstractmethod
     def notify(self) -> None:
@@ -35,7 +34,10 @@ class AsyncReceiver(Receiver):
     __slots__ = ("future",)
 
     def __init__(self, channel: str, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(channel, loop)
+        self.channel = channel
+        self.loop = loop
+        self.parcel = None
+        self.closed = False
         self.future: asyncio.Future[None] = loop.create_future()
 
     def notify(self) -> None:
@@ -48,8 +50,11 @@ class ThreadReceiver(Receiver):
 
     __slots__ = ("_event",)
 
-    def __init__(self, channel: str) -> None:
-        super().__init__(channel, None)
+    def __init__(self, channel: str, loop: None = None) -> None:
+        self.channel = channel
+        self.loop = loop
+        self.parcel = None
+        self.closed = False
         self._event = threading.Event()
 
     def notify(self) -> None:

@@ -7,7 +7,7 @@ them.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sealane.exceptions import ChannelClosed, ChannelFull
 from sealane.layers.counters import Counters
@@ -29,6 +29,9 @@ SWEEP: Final = 16
 WARN_EVERY: Final = 60.0
 
 NEVER: Final = float("inf")
+
+R = TypeVar("R", bound=Receiver)
+L = TypeVar("L", asyncio.AbstractEventLoop, None)
 
 
 class Switchboard:
@@ -137,13 +140,18 @@ class Switchboard:
     def _put(self, inbox: Inbox, parcel: Parcel, now: float, notices: list[Notice]) -> bool:
         """Deliver a parcel to one channel; return False where a parcel was dropped for it, which is counted."""
         if inbox.special:
-            if inbox.receivers is not None and self._hand_over(inbox, parcel, notices):
+            if (receiver := inbox.next_receiver()) is not None:
+                self._hand_over(inbox, receiver, parcel, notices)
                 return True
-            if inbox.overflowed:
-                # The owner is about to end: with a gap in it, what follows would be of no use.
-                inbox.dropped += 1
-                self.counters.dropped_full += 1
-                return True
+            # The owner is about to end: with a gap in it, what follows would be of no use.
+            inbox.dropped += 1
+            self.counters.dropped_full += 1
+            return True
+        rest = inbox.rest
+        if rest is not None and len(rest) + 1 < inbox.capacity:
+            # Where something waits already, its owner was told, and it is known when to look for what has expired.
+            rest.append(parcel)
+            return True
         fits = len(inbox) < inbox.capacity
         if not fits and self._expire(inbox, now):
             fits = True
@@ -172,20 +180,13 @@ class Switchboard:
         elif inbox.wake is not None:
             notices.append(inbox)
 
-    def _hand_over(self, inbox: Inbox, parcel: Parcel, notices: list[Notice]) -> bool:
-        """Give a parcel to whoever has waited longest; return False where nobody waits."""
-        while inbox.receivers:
-            receiver, _ = inbox.receivers.popitem(last=False)
-            if not inbox.receivers:
-                inbox.receivers = None
-                inbox.special = False
-            if receiver.loop is None or not receiver.loop.is_closed():
-                receiver.parcel = parcel
-                self.counters.delivered += 1
-                notices.append(receiver)
-                self._release(inbox)
-                return True
-        return False
+    def _hand_over(self, inbox: Inbox, receiver: Receiver, parcel: Parcel, notices: list[Notice]) -> None:
+        """Give a parcel to somebody who waited for it."""
+        receiver.parcel = parcel
+        self.counters.delivered += 1
+        notices.append(receiver)
+        if not inbox.groups:
+            self._release(inbox)
 
     def take(self, inbox: Inbox) -> Parcel | None:
         """Take the oldest parcel that has not expired."""
@@ -230,26 +231,29 @@ class Switchboard:
         counters.delivered += sum(len(owners) for _, owners in due.parcels)
         return due
 
-    def receive(self, channel: str, wait: Callable[[], Receiver]) -> Parcel | Receiver:
-        """Take the oldest parcel, or enter the receiver that ``wait()`` makes at the end of the channel's queue."""
+    def receive(self, channel: str, wait: Callable[[str, L], R], loop: L) -> Parcel | R:
+        """Take the oldest parcel, or let the receiver that ``wait(channel, loop)`` makes stand in line for the next."""
         now = self.clock()
         if now >= self._next_due:
             self._sweep(now, SWEEP)
-        inbox = self._enter(channel)
-        if inbox.loop is not None:
-            raise RuntimeError(
-                f"Channel {channel!r} has an owner, who takes its messages: receive() would steal them. Read a channel "
-                "from new_channel() instead, and have messages sent there"
-            )
-        parcel = self.take(inbox)
-        if parcel is not None:
-            self._release(inbox)
-            return parcel
-        receiver = wait()
-        if inbox.receivers is None:
-            inbox.receivers = OrderedDict()
-        inbox.receivers[receiver] = None
-        inbox.special = True
+        inbox = self.channels.get(channel)
+        if inbox is None or inbox.loop is not None:
+            inbox = self._enter(channel)
+            if inbox.loop is not None:
+                raise RuntimeError(
+                    f"Channel {channel!r} has an owner, who takes its messages: receive() would steal them. Read a "
+                    "channel from new_channel() instead, and have messages sent there"
+                )
+        while (parcel := inbox.head) is not None:
+            inbox.pop()
+            if parcel.expires > now:
+                self.counters.delivered += 1
+                if not inbox.groups:
+                    self._release(inbox)
+                return parcel
+            self.counters.dropped_expired += 1
+        receiver = wait(channel, loop)
+        inbox.line_up(receiver)
         return receiver
 
     def abandon(self, receiver: Receiver) -> Sequence[Notice] | None:
@@ -257,12 +261,8 @@ class Switchboard:
         channel, parcel = receiver.channel, receiver.parcel
         inbox = self.channels.get(channel)
         if parcel is None:
-            if inbox is not None and inbox.receivers is not None and receiver in inbox.receivers:
-                del inbox.receivers[receiver]
-                if not inbox.receivers:
-                    inbox.receivers = None
-                    inbox.special = False
-                    self._release(inbox)
+            if inbox is not None and inbox.dismiss(receiver):
+                self._release(inbox)
             return None
         receiver.parcel = None
         self.counters.delivered -= 1
@@ -272,7 +272,9 @@ class Switchboard:
                 self.counters.dropped_closed += 1
                 return None
             inbox = self._open(channel)
-        if inbox.receivers is None or not self._hand_over(inbox, parcel, notices):
+        if (next_receiver := inbox.next_receiver()) is not None:
+            self._hand_over(inbox, next_receiver, parcel, notices)
+        else:
             if inbox.head is None:
                 self._announce(inbox, notices)
             inbox.put_back(parcel)
@@ -284,7 +286,7 @@ class Switchboard:
         inbox = self._enter(channel)
         if inbox.loop is not None:
             raise RuntimeError(f"Channel {channel!r} has an owner already; a channel has one")
-        if inbox.receivers:
+        if inbox.receiver is not None:
             raise RuntimeError(f"Channel {channel!r} cannot get an owner while somebody waits for it in receive()")
         inbox.loop, inbox.wake = loop, wake
         return inbox
@@ -351,13 +353,14 @@ class Switchboard:
         for group in tuple(inbox.groups):
             self._leave(inbox, group)
         self._due.pop(inbox, None)
-        inbox.closed = inbox.special = True
+        inbox.closed = True
         inbox.wake = inbox.loop = inbox.turn = inbox.owner = None
-        receivers = list(inbox.receivers or ())
-        inbox.receivers = None
-        for receiver in receivers:
+        receivers: list[Notice] = []
+        while (receiver := inbox.next_receiver()) is not None:
             receiver.closed = True
-        return [*receivers]
+            receivers.append(receiver)
+        inbox.special = True
+        return receivers
 
     def bury_all(self, notices: Sequence[Notice]) -> Sequence[Notice]:
         """End the channels, and pass on the parcels, of those whose event loop is closed."""
@@ -397,7 +400,7 @@ class Switchboard:
 
     def _release(self, inbox: Inbox) -> None:
         """Forget a channel that nothing and nobody waits for."""
-        if inbox.head is None and inbox.loop is None and not inbox.groups and not inbox.receivers:
+        if inbox.head is None and inbox.loop is None and not inbox.groups and inbox.receiver is None:
             self.channels.pop(inbox.name, None)
             self._due.pop(inbox, None)
 

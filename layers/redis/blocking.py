@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from sealane.exceptions import ChannelClosed, ChannelFull
 from sealane.layers.blocking import SyncChannelLayer, after_commit, refuse_event_loop
 from sealane.layers.counters import Counters
-from sealane.layers.receiver import ThreadReceiver
 from sealane.layers.redis.blocking_link import BlockingLink
 from sealane.layers.redis.flush import COUNT, pattern_of
 from sealane.layers.redis.guest import Guest
@@ -236,23 +235,7 @@ class RedisSyncChannelLayer(SyncChannelLayer):
         mailbox = self._layer.mailbox(owner)
         if mailbox is None:
             raise ChannelClosed(channel)
-        exchange = mailbox.exchange
-        entered = exchange.receive(channel, lambda: ThreadReceiver(channel))
-        parcel: Any = entered
-        if isinstance(entered, ThreadReceiver):
-            try:
-                in_time = entered.wait(timeout)
-            except BaseException:  # such as KeyboardInterrupt
-                exchange.abandon(entered)
-                raise
-            if not in_time:
-                exchange.abandon(entered)
-                raise _too_late(channel, timeout)
-            parcel = entered.parcel
-        if parcel is None:
-            raise ChannelClosed(channel)
-        data: bytes = parcel.data
-        return data
+        return mailbox.exchange.receive_blocking(channel, timeout).data
 
     def _receive_held(self, channel: str, timeout: float | None) -> bytes:
         """Wait for a message of a channel that Redis holds."""

@@ -69,7 +69,7 @@ class MailboxBoard(Switchboard):
             self._number += 1
             if kind == PLAIN:
                 parcel: Parcel = Held(data, expires, self._number, stamp)
-                if inbox.loop is None and not inbox.receivers:
+                if inbox.loop is None and inbox.receiver is None:
                     refused.append(delivery)
                     inbox.put(parcel)
                     self._schedule(inbox, now)
@@ -89,7 +89,7 @@ class MailboxBoard(Switchboard):
     def reclaim(self, channel: str, found: list[Held]) -> None:
         """Take what waits in a plain channel that nobody here reads any more, and put it into ``found``."""
         inbox = self.channels.get(channel)
-        if inbox is None or inbox.loop is not None or inbox.receivers:
+        if inbox is None or inbox.loop is not None or inbox.receiver is not None:
             return
         while (parcel := inbox.pop()) is not None:
             if isinstance(parcel, Held):

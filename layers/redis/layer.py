@@ -234,33 +234,28 @@ class RedisLayer(BaseChannelLayer):
     async def receive(self, channel: str) -> Message:
         loop = asyncio.get_running_loop()
         mailbox = self._by_loop.get(loop)
-        inbox = None if mailbox is None or type(channel) is not str else mailbox.channels.get(channel)
-        if mailbox is not None and inbox is not None and mailbox.mark in channel:
-            # The common cases of what follows: a channel of this loop, in which something waits or not.
-            home = mailbox
-            if inbox.head is not None and inbox.groups and inbox.loop is None:
-                parcel = mailbox.exchange.take(inbox)
-                if parcel is not None:
-                    return parcel.open(self.options.deserialize)
-        else:
+        known = mailbox is not None and type(channel) is str and channel in mailbox.channels
+        if mailbox is None or not known or mailbox.mark not in channel:
             mailbox = self._mailboxes.here()
             self._check_channel(mailbox, channel)
             owner = mailbox_id(channel)
             if owner is None:
-                return self._open(channel, await mailbox.plain.receive(channel))
-            home = self._owner(mailbox, owner, channel)
-        exchange = home.exchange
-        entered = exchange.receive(channel, lambda: AsyncReceiver(channel, loop))
+                parcel = await mailbox.plain.receive(channel)
+                return parcel.open(self.options.deserialize)
+            mailbox = self._owner(mailbox, owner, channel)
+        exchange = mailbox.exchange
+        entered = exchange.receive(channel, AsyncReceiver, loop)
         if isinstance(entered, Parcel):
             return entered.open(exchange.deserialize)
-        assert isinstance(entered, AsyncReceiver)
         try:
             await entered.future
         except BaseException:
             # Cancelled, or the coroutine was thrown away. It may have been given a message by then.
             exchange.abandon(entered)
             raise
-        return self._open(channel, entered)
+        if entered.parcel is None:
+            raise ChannelClosed(channel)
+        return entered.parcel.open(exchange.deserialize)
 
     def _owner(self, mailbox: Mailbox, identity: str, channel: str) -> Mailbox:
         """Return the mailbox of this process to which a channel belongs."""
@@ -271,12 +266,6 @@ class RedisLayer(BaseChannelLayer):
         if found is None:
             raise ChannelClosed(channel)
         return found
-
-    def _open(self, channel: str, entered: Parcel | AsyncReceiver) -> Message:
-        parcel = entered.parcel if isinstance(entered, AsyncReceiver) else entered
-        if parcel is None:
-            raise ChannelClosed(channel)
-        return parcel.open(self.options.deserialize)
 
     async def new_channel(self, prefix: str = "specific") -> str:
         mailbox = self._mailboxes.here()

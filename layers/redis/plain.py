@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from sealane.exceptions import ChannelLayerUnavailable
+from sealane.exceptions import ChannelClosed, ChannelLayerUnavailable
 from sealane.layers.inbox import Inbox
 from sealane.layers.parcel import Parcel
 from sealane.layers.receiver import AsyncReceiver
@@ -67,14 +67,12 @@ class PlainChannels:
 
     # Receivers
 
-    async def receive(self, channel: str) -> Parcel | AsyncReceiver:
-        """Wait for a message. Cancelled, it loses none."""
-        loop = asyncio.get_running_loop()
+    async def receive(self, channel: str) -> Parcel:
+        """Wait for a message. Cancelled, it loses none. Raises ChannelClosed where the channel becomes so."""
         exchange = self.mailbox.exchange
-        entered = exchange.receive(channel, lambda: AsyncReceiver(channel, loop))
+        entered = exchange.receive(channel, AsyncReceiver, asyncio.get_running_loop())
         if isinstance(entered, Parcel):
             return entered
-        assert isinstance(entered, AsyncReceiver)
         self.waiting[channel] += 1
         branch = self._branch(channel)
         try:
@@ -93,7 +91,9 @@ class PlainChannels:
                 await asyncio.wait([leaving], timeout=_LEAVING)
             raise
         _count_down(self.waiting, channel)
-        return entered
+        if entered.parcel is None:
+            raise ChannelClosed(channel)
+        return entered.parcel
 
     def _take(self, channel: str) -> tuple[Script, Any, Any, Any, Any, Any]:
         options = self.options

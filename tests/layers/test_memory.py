@@ -15,7 +15,7 @@ import uvloop
 
 from sealane.exceptions import ChannelClosed, ChannelFull, InvalidChannelLayerError
 from sealane.layers import Inbox, InMemoryChannelLayer
-from sealane.layers.receiver import Receiver, ThreadReceiver
+from sealane.layers.receiver import AsyncReceiver, ThreadReceiver
 from sealane.layers.switchboard import REMEMBERED, SWEEP
 from sealane.types import Message
 from tests.layers.clock import Clock
@@ -561,14 +561,17 @@ def test_a_receiver_whose_loop_closes_while_it_is_told_passes_its_message_on() -
         def call_soon_threadsafe(self, *args: object) -> None:
             raise RuntimeError("Event loop is closed")
 
-    class Waiting(Receiver):
+        def create_future(self) -> None:
+            return None
+
+    class Waiting(AsyncReceiver):
         def notify(self) -> None:
             pytest.fail("told in a loop that is closed")
 
     layer = InMemoryChannelLayer()
     loop: Any = Closing()
-    layer._exchange.receive("channel", lambda: Waiting("channel", loop))
-    second = layer._exchange.receive("channel", lambda: ThreadReceiver("channel"))
+    layer._exchange.receive("channel", Waiting, loop)
+    second = layer._exchange.receive("channel", ThreadReceiver, None)
     layer.sync.send("channel", numbered(1))
     assert isinstance(second, ThreadReceiver)
     assert second.wait(0)

@@ -188,10 +188,10 @@ class LayerMachine(RuleBasedStateMachine):
         name = self.name(base)
         if self.channel(name).inbox is not None:
             with pytest.raises(RuntimeError, match="has an owner"):
-                self.exchange.receive(name, lambda: ThreadReceiver(name))
+                self.exchange.receive(name, ThreadReceiver, None)
             return
         live = self.live(name)
-        entered = self.exchange.receive(name, lambda: ThreadReceiver(name))
+        entered = self.exchange.receive(name, ThreadReceiver, None)
         if live:
             assert isinstance(entered, Parcel)
             assert self.open(entered) == {"type": "x", "n": live.pop(0)}
@@ -256,7 +256,7 @@ class LayerMachine(RuleBasedStateMachine):
         self.exchange.group_add(group, name)
         assert name not in self.exchange.board.channels
         with pytest.raises(ChannelClosed):
-            self.exchange.receive(name, lambda: ThreadReceiver(name))
+            self.exchange.receive(name, ThreadReceiver, None)
         with pytest.raises(ChannelClosed):
             self.exchange.attach(name, lambda: None, Loop())  # type: ignore[arg-type]
 
@@ -309,7 +309,7 @@ class LayerMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_is_kept_that_nobody_needs(self) -> None:
         for name, inbox in self.exchange.board.channels.items():
-            assert inbox.loop or inbox.groups or inbox.receivers or len(inbox), name
+            assert inbox.loop or inbox.groups or inbox.receiver or len(inbox), name
 
     def teardown(self) -> None:
         for _ in range(3):  # once for what is due now, and again for what that entered anew
