@@ -49,10 +49,10 @@ def _speeds(sizes: Sizes) -> Iterable[Row]:
             bars=three_times,
         ),
         Row(
-            name="redis-fanout-window",
-            title=f"`group_send` to {members} members up to `receive`, {sizes.window} on their way",
+            name="redis-fanout-batch",
+            title=f"{sizes.batch} at once of `group_send` to {members} members up to `receive`",
             workload="redis-fanout",
-            figure="deliveries-window",
+            figure="deliveries-batch",
             unit="deliveries/s",
             bars=three_times,
         ),

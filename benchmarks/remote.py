@@ -101,22 +101,21 @@ async def _fanout(side: str, store: Store | None, sizes: Sizes) -> Sample:
         for channel in channels:
             await receiver.group_add(GROUP, channel)
 
-        async def run(window: int, seconds: float) -> float:
+        async def run(batch: int, seconds: float) -> float:
             nonlocal sent
             before, started = sent, time.perf_counter()
             while time.perf_counter() - started < seconds:
-                await sender.group_send(GROUP, _MESSAGE)
-                sent += 1
-                await deliveries.reach((sent - window + 1) * len(channels))
-            await deliveries.reach(sent * len(channels))
+                await asyncio.gather(*(sender.group_send(GROUP, _MESSAGE) for _ in range(batch)))
+                sent += batch
+                await deliveries.reach(sent * len(channels))
             return (sent - before) * len(channels) / (time.perf_counter() - started)
 
         async with _tasks([asyncio.ensure_future(member(channel)) for channel in channels]):
             await run(1, sizes.redis_warm_up)
-            for name, window in (("deliveries", 1), ("deliveries-window", sizes.window)):
+            for name, batch in (("deliveries", 1), ("deliveries-batch", sizes.batch)):
                 gc.collect()
                 usage = _usage(store)
-                sample.figures[name] = usage.figure(await run(window, sizes.redis_seconds))
+                sample.figures[name] = usage.figure(await run(batch, sizes.redis_seconds))
             if store is not None:
                 before, traffic = sent, Traffic.of(store)
                 for _ in range(sizes.counted):

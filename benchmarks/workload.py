@@ -38,6 +38,8 @@ class Sizes:
     first_sockets: int
     #: Broadcasts on their way at once in the variant with a window.
     window: int
+    #: Messages sent at once, before any has arrived.
+    batch: int
     #: Unrelated group members beside the channel that is received from.
     members: tuple[int, ...]
     #: The same two for the Redis rows, whose samples are more and shorter.
@@ -73,6 +75,7 @@ FULL = Sizes(
     sockets=1_000,
     first_sockets=100,
     window=10,
+    batch=10,
     members=(0, 100, 5_000, 100_000),
     redis_seconds=1.0,
     redis_warm_up=0.3,
@@ -90,6 +93,7 @@ QUICK = Sizes(
     sockets=20,
     first_sockets=5,
     window=10,
+    batch=10,
     members=(0, 100, 200, 500),
     redis_seconds=0.05,
     redis_warm_up=0.02,
