@@ -135,7 +135,7 @@ class AsyncConsumer:
             read_ahead=None if scope["type"] == "channel" else self._read_ahead,
             overflowed=self._overflowed,
             missed=self._missed,
-            shortcut=(self, self._client_names) if direct else None,
+            shortcut=(self, self._client_names, self._layer_names) if direct else None,
             housekeeping=(database.is_due, database.close_old_connections),
         )
         self.channel_layer = layer = get_channel_layer(self.channel_layer_alias)

@@ -50,6 +50,7 @@ class Dispatcher:
     __slots__ = (
         "_burst",
         "_clean",
+        "_client_names",
         "_dispatch_client",
         "_failed",
         "_handed",
@@ -65,7 +66,6 @@ class Dispatcher:
         "_read_ahead",
         "_reading",
         "_receive",
-        "_shortcut",
         "busy",
         "context",
         "dispatch_pushed",
@@ -73,8 +73,10 @@ class Dispatcher:
         "idle",
         "inbox",
         "outcome",
+        "pushed_names",
         "ready",
         "standby",
+        "target",
     )
 
     def __init__(
@@ -87,7 +89,7 @@ class Dispatcher:
         read_ahead: Callable[[Message], bool] | None,
         overflowed: Callable[[], Awaitable[None]] | None = None,
         missed: Callable[[Gap], Awaitable[None]] | None = None,
-        shortcut: tuple[Any, Mapping[str, str]] | None = None,
+        shortcut: tuple[Any, Mapping[str, str], Mapping[str, str]] | None = None,
         housekeeping: tuple[Callable[[], bool], Callable[[], Awaitable[None]]] | None = None,
         burst: int = BURST,
     ) -> None:
@@ -98,13 +100,13 @@ class Dispatcher:
         whether it is the client's last; without it the client is never read while a handler of its own runs.
         ``overflowed()`` is awaited where the inbox says that it had to drop everything, and ``missed(gap)`` is the
         handler of a gap, which comes before what came after it.
-        ``shortcut`` is an object and names of its methods by message type; ``dispatch_client`` is for other types.
+        ``shortcut`` is an object and names of its methods by message type, for the client's and for pushed messages;
+        ``dispatch_client`` and ``dispatch_pushed`` are for other types.
         ``housekeeping`` is a pair: what says after a handler that waited whether there is any, and what does it then.
         ``burst`` is how many messages are dispatched in a row before the other tasks of the event loop get a turn.
         """
         self._receive = receive
         self._dispatch_client = dispatch_client
-        self._shortcut = shortcut
         self._failed = failed
         self._overflowed = overflowed
         self._missed = missed
@@ -130,6 +132,12 @@ class Dispatcher:
         self.ready = False
         #: Whose message is in a handler.
         self.busy = IDLE
+        #: An object that has handlers, and their names by message type.
+        self.target: Any = None
+        self._client_names: Mapping[str, str] | None = None
+        self.pushed_names: Mapping[str, str] | None = None
+        if shortcut is not None:
+            self.target, self._client_names, self.pushed_names = shortcut
         #: Returns what runs the handler of a message. It runs no code of a user by itself: that is for the steps.
         self.dispatch_pushed = dispatch_pushed
         #: Takes a message that is a frame, ready to be sent, while the connection is open and such messages need no
@@ -213,8 +221,8 @@ class Dispatcher:
         """Read and dispatch until something ends it, which is raised; :meth:`close` must follow."""
         receive = self._receive
         dispatch = self._dispatch_client
-        target: Any
-        target, names = self._shortcut or (None, None)
+        target: Any = self.target
+        names = self._client_names
         # False, and the type of no message: it stands for what is not a frame.
         other: Any = []
         method, frame = dispatch, other
@@ -453,8 +461,7 @@ class Dispatcher:
         """Dispatch what comes into an inbox of a channel layer."""
         assert inbox.exchange is not None
         self.inbox = inbox
-        inbox.owner = self
-        inbox.turn = turn_of(self._loop, inbox.exchange)
+        inbox.join_turn(turn_of(self._loop, inbox.exchange), self)
 
     def wake(self) -> None:
         """Say that the inbox has something, or overflowed. Called in the thread of the event loop."""

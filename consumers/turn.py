@@ -7,7 +7,8 @@ inbox, then starts their handlers one after the other: in one callback, without 
 import asyncio
 import weakref
 from asyncio import _enter_task, _leave_task  # for those who extend asyncio, say its docs
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from sealane.consumers.connection import is_ready_frame
 from sealane.consumers.stepping import THROUGH, Rest, hold
@@ -55,14 +56,23 @@ class DispatchTurn(Turn):
         copy = parcel.copier(self.exchange.deserialize)
         is_frame = parcel.template and is_ready_frame(parcel.template)
         message: Message = {}  # what on_error() gets where it cannot be opened
+        names: Any = _NO_NAMES
+        name = ""
         for dispatcher in dispatchers:
-            start = (is_frame and dispatcher.forward) or dispatcher.dispatch_pushed
             # The handler runs as if in this task, which goes on with it where it waits.
             task = dispatcher.idle
             _enter_task(loop, task)
             try:
                 message = copy()
-                steps = start(message).__await__()
+                if is_frame and (forward := dispatcher.forward) is not None:
+                    steps = forward(message).__await__()
+                elif dispatcher.pushed_names is names:
+                    steps = getattr(dispatcher.target, name)(message).__await__()
+                else:
+                    # Most are of one class, so that its table is asked once.
+                    names, name = _look_up(dispatcher, message.get("type"))
+                    start = getattr(dispatcher.target, name) if name else dispatcher.dispatch_pushed
+                    steps = start(message).__await__()
                 waits_for = dispatcher.context.run(next, steps, THROUGH)
             except BaseException as error:
                 dispatcher.go_on_with(Rest(message, error))
@@ -72,6 +82,17 @@ class DispatchTurn(Turn):
                     dispatcher.go_on_with(Rest(message, None, steps, waits_for))
             finally:
                 _leave_task(loop, task)
+
+
+#: The table of no dispatcher.
+_NO_NAMES: Mapping[str, str] = {}
+
+
+def _look_up(dispatcher: "Dispatcher", kind: object) -> tuple[Mapping[str, str], str]:
+    """Return the table of names of a dispatcher, and what it has for a type; an empty one and no name for none."""
+    names = dispatcher.pushed_names
+    name = names.get(kind) if names is not None and isinstance(kind, str) else None
+    return (_NO_NAMES, "") if names is None or name is None else (names, name)
 
 
 # By identity: a turn refers to its loop, so that the identity is not given to another one while the turn lives.

@@ -24,7 +24,7 @@ class Inbox:
     """The messages that wait for one channel.
 
     ``attach()`` gives it to the channel's one owner, who calls ``take()`` until that returns None, and again after
-    each ``wake``. An owner of many may set ``turn`` and ``owner``: see :class:`~sealane.layers.turn.Turn`.
+    each ``wake``. An owner of many may call :meth:`join_turn`: see :class:`~sealane.layers.turn.Turn`.
     Like every collection it is false while it is empty: compare with None.
     """
 
@@ -123,6 +123,16 @@ class Inbox:
             context = {"message": f"wake() of channel {self.name!r} raised", "exception": exc}
             loop.call_exception_handler(context)
 
+    def join_turn(self, turn: Turn, owner: Owner) -> None:
+        """Have messages announced to a turn from now on, for this owner, rather than by ``wake``.
+
+        Call it right after ``attach()``, in the thread of the turn's loop.
+        """
+        self.owner = owner
+        self.turn = turn
+        for group in self.groups:
+            group.turn = None
+
     # What follows is for the switchboard, under the exchange's lock.
 
     def put(self, parcel: Parcel) -> None:
@@ -220,16 +230,22 @@ class Inbox:
 class Group:
     """The channels of one group, in the order in which they joined."""
 
-    __slots__ = ("members", "name", "peak")
+    __slots__ = ("members", "name", "peak", "turn")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.members: dict[str, Inbox] = {}
         self.peak = 64
+        #: The turn of every member; None where they do not have the same one.
+        self.turn: Turn | None = None
 
     def add(self, inbox: Inbox) -> None:
         """Make a channel a member."""
         if inbox.name not in self.members:
+            if not self.members:
+                self.turn = inbox.turn
+            elif self.turn is not inbox.turn:
+                self.turn = None
             self.members[inbox.name] = inbox
             self.peak = max(self.peak, len(self.members))
             inbox.join(self)

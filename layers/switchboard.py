@@ -110,29 +110,30 @@ class Switchboard:
         parcel = Parcel(data, expires, self._number, len(members) > 1)
         notices: list[Notice] = []
         due = self._due
-        turn: Turn | None = None
-        append: Callable[[Inbox], None] = notices.append
-        # This loop is what a broadcast costs: here the common case of _put() and of _announce() too.
-        for inbox in members.values():
-            if inbox.head is None and not inbox.special:
-                inbox.head = parcel
-                if inbox.turn is not turn:
-                    if turn is not None:
-                        turn.schedule(notices)
-                    turn = inbox.turn
-                    if turn is not None:
-                        append = turn.due.append
-                if turn is not None:
-                    append(inbox)
-                elif inbox.wake is not None:
-                    notices.append(inbox)
-                if not inbox.scheduled:
-                    inbox.scheduled = True
-                    due[inbox] = expires
-            elif not self._put(inbox, parcel, now, notices):
-                self._warn(inbox, now, notices)
+        turn = found.turn
+        # These loops are what a broadcast costs: here the common case of _put() too.
         if turn is not None:
+            for inbox in members.values():
+                if inbox.head is None and not inbox.special:
+                    inbox.head = parcel
+                    if not inbox.scheduled:
+                        inbox.scheduled = True
+                        due[inbox] = expires
+                elif not self._put(inbox, parcel, now, notices):
+                    self._warn(inbox, now, notices)
+            # Some may be listed twice now: that is seen when they are looked at.
+            turn.due.extend(members.values())
             turn.schedule(notices)
+        else:
+            for inbox in members.values():
+                if inbox.head is None and not inbox.special:
+                    inbox.head = parcel
+                    if not inbox.scheduled:
+                        inbox.scheduled = True
+                        due[inbox] = expires
+                    self._announce(inbox, notices)
+                elif not self._put(inbox, parcel, now, notices):
+                    self._warn(inbox, now, notices)
         if due and expires < self._next_due:
             self._next_due = expires
         return notices
