@@ -364,3 +364,130 @@ async def test_the_plain_part_of_a_decorated_handler_runs_in_its_own_context(lay
         await turns()
     assert await member.end() is None
     assert got == ["the member"] * 3
+
+
+async def test_members_of_several_classes_each_use_their_own_handler(layer: InMemoryChannelLayer) -> None:
+    got: list[str] = []
+
+    class Named(Member):
+        async def said(self, message: Message) -> None:
+            got.append(f"{type(self).__name__} {message['text']}")
+
+    class Other(Named):
+        async def said(self, message: Message) -> None:
+            got.append(f"{type(self).__name__} otherwise {message['text']}")
+
+    class Without(Member):
+        async def on_error(self, error: Exception, message: Message | None) -> None:
+            got.append(f"{type(self).__name__} {type(error).__name__}")
+
+    class Overriding(Named):
+        async def dispatch(self, message: Message) -> None:
+            got.append(f"{type(self).__name__} through dispatch()")
+            await super().dispatch(message)
+
+    members = [Connection(kind) for kind in (Named, Other, Without, Named, Overriding, Named, Other)]
+    await idle(layer, *members)
+    got.clear()
+    for text in "first", "second":
+        await layer.group_send("room", {"type": "said", "text": text})
+        await until(lambda: len(got) == 8)
+        assert sorted(got) == sorted(
+            [
+                *[f"Named {text}"] * 3,
+                *[f"Other otherwise {text}"] * 2,
+                "Without UnhandledMessage",
+                "Overriding through dispatch()",
+                f"Overriding {text}",
+            ]
+        )
+        got.clear()
+    assert [await member.end() for member in members] == [None] * len(members)
+
+
+async def test_a_group_of_all_kinds_of_members(layer: InMemoryChannelLayer) -> None:
+    """Consumers of two event loops, an owner of its own kind, a receiver, and a channel that nobody reads."""
+    got: list[str] = []
+    ready, leave = threading.Event(), threading.Event()
+
+    class Named(Member):
+        async def said(self, message: Message) -> None:
+            got.append(f"{self.scope['path']} {message['text']}")
+
+    async def serve() -> Any:
+        member = Connection(Named, scope={"type": "websocket", "path": "elsewhere"})
+        await idle(layer, member)
+        ready.set()
+        await until(leave.is_set)
+        return await member.end()
+
+    def take() -> None:
+        while (message := inbox.take()) is not None:
+            got.append(f"owner {message['text']}")
+
+    async def send(text: str, *expected: str) -> None:
+        await layer.group_send("room", {"type": "said", "text": text})
+        await until(lambda: len(got) >= len(expected))
+        await turns()
+        assert sorted(got) == sorted(f"{name} {text}" for name in expected)
+        got.clear()
+
+    here = [Connection(Named, scope={"type": "websocket", "path": f"here {number}"}) for number in range(2)]
+    await idle(layer, *here)
+    await send("to consumers of one loop", "here 0", "here 1")
+    elsewhere = asyncio.create_task(asyncio.to_thread(lambda: asyncio.run(serve())))
+    try:
+        await until(lambda: ready.is_set() or elsewhere.done())
+        await send("to those of two", "elsewhere", "here 0", "here 1")
+        inbox = layer.attach("owned", take)
+        for channel in "owned", "received", "unread":
+            await layer.group_add("room", channel)
+        receiving = asyncio.create_task(layer.receive("received"))
+        await turns()
+        await send("to all", "elsewhere", "here 0", "here 1", "owner")
+        assert (await receiving)["text"] == "to all"
+        here.append(Connection(Named, scope={"type": "websocket", "path": "here 2"}))
+        await idle(layer, *here)
+        await send("to one more", "elsewhere", "here 0", "here 1", "here 2", "owner")
+        assert (await layer.receive("received"))["text"] == "to one more"
+    finally:
+        leave.set()
+    assert await elsewhere is None
+    assert [await member.end() for member in here] == [None] * 3
+    assert layer.stats()["waiting"] == 2  # of the channel that nobody reads
+    for channel in "owned", "received", "unread":
+        await layer.close_channel(channel)
+
+
+async def test_an_owner_that_joins_a_turn_is_served_by_it_in_the_groups_it_was_in(layer: InMemoryChannelLayer) -> None:
+    class Silent(Member):
+        async def said(self, message: Message) -> None:
+            pass
+
+    members = [Connection(Silent), Connection(Silent)]
+    await idle(layer, *members)
+    got: list[str] = []
+
+    class Worker(AsyncConsumer):
+        async def quiet(self, message: Message) -> None:
+            pass
+
+        async def said(self, message: Message) -> None:
+            got.append(message["text"])
+
+    await layer.group_add("room", "plain")
+    await layer.group_add("plain", "plain")
+    inbox = layer.attach("plain", lambda: None)
+    worker = Connection(Worker, scope={"type": "channel"})
+    await idle(layer, worker)
+    inbox.join_turn(worker.consumer._dispatcher.inbox.turn, worker.consumer._dispatcher)  # type: ignore[union-attr]
+    worker.consumer._dispatcher.inbox = inbox
+    for group in "plain", "room":
+        await layer.group_send(group, {"type": "said", "text": group})
+        await until(lambda: got)
+        await turns()
+        assert got == [group]
+        got.clear()
+    await layer.close_channel("plain")
+    await worker.cancel()
+    assert [await member.end() for member in members] == [None, None]
