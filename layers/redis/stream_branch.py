@@ -13,10 +13,11 @@ from sealane.exceptions import ChannelLayerUnavailable
 from sealane.layers.gap import Gap, GapReason
 from sealane.layers.redis.board import Delivery
 from sealane.layers.redis.branch import Branch
-from sealane.layers.redis.opening import ERROR_REPLIES, Opening
-from sealane.layers.redis.pipeline import Argument, Verdict, verdict_of
+from sealane.layers.redis.opening import Opening
+from sealane.layers.redis.pipeline import Argument
+from sealane.layers.redis.progress import Progress
 from sealane.layers.redis.reader import Entry, StreamReader
-from sealane.layers.redis.script import Script
+from sealane.layers.redis.restoration import Restoration
 from sealane.layers.redis.wire import CHANNEL, GROUP, PLAIN, STAMP
 
 if TYPE_CHECKING:
@@ -27,23 +28,8 @@ __all__ = ["StreamBranch"]
 #: Entries that are read before they are trimmed, if the next refresh does not do it first.
 _TRIM: Final = 500
 
-#: Ids of entries that were read last, to know them again where a server takes over that was behind.
-_RECENT: Final = 2048
-
 #: Seconds that taking leave may take.
 _LEAVING: Final = 2.0
-
-#: Turns of the loop in which nobody takes anything, after which nobody is waited for.
-_IDLE: Final = 3
-
-#: Groups in one call.
-_CHUNK: Final = 500
-
-#: No mailbox counts that far: an entry with a higher number was not posted by a layer.
-_FOREIGN: Final = 10**12
-
-#: A call to be made: a script and its arguments.
-_Call = tuple[Script, tuple[Argument, ...]]
 
 
 class StreamBranch(Branch):
@@ -60,9 +46,8 @@ class StreamBranch(Branch):
         super().__init__(mailbox, shard)
         self.stream = b"%b:m:%b" % (self.base, mailbox.id.encode())
         self.reader = self.make_reader()
-        #: The number of the last entry that was read, and its id.
-        self.read = 1
-        self.position = b"0-0"
+        self.progress = Progress()
+        self.restoration = Restoration(self, self._note_added)
         #: The server's clock minus ours, in seconds.
         self.offset: float | None = None
         self._heard = time.monotonic()
@@ -71,19 +56,12 @@ class StreamBranch(Branch):
         # Whether the server is to be told again what it has forgotten, and whether it is behind what was read.
         self._forgotten = False
         self._behind = False
-        self._recent: deque[bytes] = deque(maxlen=_RECENT)
         self._untrimmed = 0
         # The entry of somebody else for which the stream is removed.
         self._disposing = b""
-        # Whether what is read next may have any number, since a gap was told already.
-        self._resumed = False
         self._later: deque[tuple[int, bool, str, str]] = deque()
         # Groups with members here that could not be joined in time.
         self._unjoined: set[str] = set()
-        # What the server was to be told again, and could not be.
-        self._untold: list[_Call] = []
-        # Groups of which the server has not been asked in this round whether it knows that they are joined.
-        self._unconfirmed: list[str] = []
         # When a server was last found not to know everything, by time.monotonic().
         self._found = float("-inf")
 
@@ -93,7 +71,7 @@ class StreamBranch(Branch):
         return StreamReader(
             options.places[self.shard],
             self.stream,
-            lambda: self.position,
+            lambda: self.progress.position,
             self.accept,
             self._check,
             batch=options.batch,
@@ -113,7 +91,7 @@ class StreamBranch(Branch):
         if not self.opened:
             return 0
         number = await self.link.call("GET", b"%b:l:%b" % (self.base, self.mailbox.id.encode()))
-        return None if number is None else max(0, int(number) - self.read)
+        return None if number is None else max(0, int(number) - self.progress.number)
 
     # The lease
 
@@ -126,7 +104,7 @@ class StreamBranch(Branch):
 
     def _registration(self) -> tuple[Argument, ...]:
         options = self.options
-        return self.mailbox.id, options.lease, options.kept, self.read, self.position
+        return self.mailbox.id, options.lease, options.kept, self.progress.number, self.progress.position
 
     def _run_registration(self) -> "asyncio.Future[Any]":
         known, asked = self._registered, time.monotonic()
@@ -173,11 +151,11 @@ class StreamBranch(Branch):
             reply = await opening.run(self.scripts.register, (self.base,), self._registration())
             self._take_registration(known, asked, reply)
             if self._forgotten:
-                await self._restore(opening, self._restoration())
+                await self.restoration.tell_first(opening, self.restoration.everything())
                 self._forgotten = False
             elif known:
                 # One that took over, or came back, may have all that was read, and lack who joined last.
-                added = await self._restore(opening, self._rejoining(self._confirmable()))
+                added = await self.restoration.tell_first(opening, self.restoration.memberships())
                 self._note_added(added, asked)
             if self._behind:
                 # It finds out what is new before it reads on, so that the order is kept.
@@ -185,7 +163,7 @@ class StreamBranch(Branch):
 
     async def _check(self, opening: Opening) -> None:
         """Look, before anything is read over a new connection, whether the server still has what was read."""
-        if self.read == 1:
+        if self.progress.number == 1:
             return  # nothing yet; that the mailbox is known is up to the link
         register = self.scripts.register
         known, asked = self._registered, time.monotonic()
@@ -196,119 +174,27 @@ class StreamBranch(Branch):
         if self._behind:
             self._behind = False
             # With the last one that was read, where it is there: what follows it is not to be read again.
-            self._recover(await opening.call("XRANGE", self.stream, "-", self.position))
+            self._recover(await opening.call("XRANGE", self.stream, "-", self.progress.position))
 
     def _recover(self, entries: list[Entry]) -> None:
         """Take what is new of what a server has that was behind when it took over, and read on from there."""
-        self.posted = min(self.posted, self.read)
-        self._apply(self.read)
+        self.posted = min(self.posted, self.progress.number)
+        self._apply(self.progress.number)
         self.mailbox.note_gap(self, Gap("rewound", None, time.monotonic() - self._heard))
-        known = set(self._recent)
-        start = 0
-        if len(self._recent) == _RECENT:
-            # What comes before the first one that is known was read too, longer ago than is remembered.
-            start = next((index for index, entry in enumerate(entries) if entry[0] in known), len(entries))
-        self._take([entry for entry in entries[start:] if entry[0] not in known], again=True)
-        if entries:
-            self.position = entries[-1][0]
-        # The server may count on from what it had, or from what was read, as it was told by another connection.
-        self._resumed = True
+        self._take(self.progress.rewind(entries), again=True)
 
     def heal(self) -> None:
         if self.opened and not self._healing and not self.mailbox.closed:
             if not self._forgotten:
                 # Only this tells whether it was groups that the server has forgotten: it is not restored yet.
-                self._unconfirmed = self._confirmable()
-                while self._unconfirmed:
-                    self._confirm_some()
+                self.restoration.confirm_all()
             with contextlib.suppress(ChannelLayerUnavailable):
                 self._run_registration()
                 self._healing = True
-            self._untold.clear()
-            for script, arguments in self._restoration():
-                self._tell(script, arguments)
-
-    def _restoration(self) -> "list[_Call]":
-        """Return the calls that tell a server what it has forgotten."""
-        return self._rejoining(list(self.joined)) + self.mailbox.plain.restoration(self.shard)
-
-    def _rejoining(self, groups: list[str]) -> "list[_Call]":
-        return [
-            (self.scripts.rejoin, (self.mailbox.id, *groups[start : start + _CHUNK]))
-            for start in range(0, len(groups), _CHUNK)
-        ]
-
-    async def _restore(self, opening: Opening, calls: "list[_Call]") -> int:
-        """Make calls of a restoration over a new connection; return how many groups it had not known."""
-        added = 0
-        for script, arguments in calls:
-            try:
-                reply = await opening.run(script, (self.base,), arguments)
-            except ERROR_REPLIES as exc:
-                if verdict_of(exc) > Verdict.FULL:
-                    raise
-                # The connection is of use all the same.
-                self._untold.append((script, arguments))
-            else:
-                if script is self.scripts.rejoin:
-                    added += max(0, reply - 1)
-        return added
-
-    def _tell(self, script: Script, arguments: tuple[Argument, ...]) -> None:
-        call = self.try_run(script, *arguments)
-        if call is None:
-            self._untold.append((script, arguments))
-        else:
-            call.add_done_callback(lambda call: self._on_told(script, arguments, call))
-
-    def _on_told(self, script: Script, arguments: tuple[Argument, ...], call: "asyncio.Future[Any]") -> None:
-        if not call.cancelled() and call.exception() is not None:
-            self._untold.append((script, arguments))
-
-    def _tell_again(self) -> None:
-        """Tell the server what it could not be told before, and is still so."""
-        untold, self._untold = self._untold, []
-        plain = self.mailbox.plain
-        for script, arguments in untold:
-            if script is self.scripts.rejoin:
-                groups = [group for group in arguments[1:] if group in self.joined]
-                if groups:
-                    self._tell(script, (arguments[0], *groups))
-            elif arguments[2] in (plain.owned if script is self.scripts.own else plain.waiting):
-                self._tell(script, arguments)
-
-    # What the server may have lost unnoticed
-
-    def _confirmable(self) -> list[str]:
-        return [group for group, call in self.joined.items() if call is None]
-
-    def _confirm_some(self) -> None:
-        """Tell the server some of the groups once more, in turn.
-
-        One that was replaced may lack the last joins, and a group's key may have been evicted. In the moment between a
-        flush by another process and its mark this brings a membership back, as a late call could: it lasts until
-        something is sent to the group.
-        """
-        if self.flushing:
-            self._unconfirmed.clear()
-            return
-        if not self._unconfirmed:
-            self._unconfirmed = self._confirmable()
-        chunk = self._unconfirmed[-_CHUNK:]
-        del self._unconfirmed[-_CHUNK:]
-        joined = self.joined
-        groups = [group for group in chunk if group in joined and joined[group] is None]
-        if groups:
-            asked = time.monotonic()
-            call = self.try_run(self.scripts.confirm, self.mailbox.id, *groups)
-            if call is not None:
-                call.add_done_callback(lambda call: self._on_confirmed(asked, call))
-
-    def _on_confirmed(self, asked: float, call: "asyncio.Future[Any]") -> None:
-        if not call.cancelled() and call.exception() is None and call.result() is not None and not self.flushing:
-            self._note_added(call.result() - 1, asked)
+            self.restoration.tell()
 
     def _note_added(self, added: int, asked: float) -> None:
+        """Tell a gap where the server did not know of memberships that it was told again."""
         if added > 0:
             self._note_found("rewound", asked, time.monotonic() - self._heard)
 
@@ -317,14 +203,14 @@ class StreamBranch(Branch):
             options = self.options
             names = self.mailbox.plain.names(self.shard)
             self._untrimmed = 0
-            self._confirm_some()
-            read = self.read
+            self.restoration.confirm_some()
+            read = self.progress.number
             future = self.try_run(
                 self.scripts.refresh,
                 self.mailbox.id,
                 options.lease,
                 options.kept,
-                self.position,
+                self.progress.position,
                 options.expiry,
                 *names,
             )
@@ -342,7 +228,7 @@ class StreamBranch(Branch):
             return
         self._note_time(now)
         self._heard = time.monotonic()
-        self._tell_again()
+        self.restoration.tell_again()
         unjoined, self._unjoined = self._unjoined, set()
         for group in unjoined:
             self.settle(group)
@@ -378,11 +264,11 @@ class StreamBranch(Branch):
 
     def leave(self, group: str) -> None:
         self.joined.pop(group, None)
-        self.try_run(self.scripts.leave, self.mailbox.id, self.read, group)
+        self.try_run(self.scripts.leave, self.mailbox.id, self.progress.number, group)
 
     def change(self, joins: bool, group: str, channel: str) -> None:
         """Let a channel join or leave a group, after all that this loop's calls have sent and before what follows."""
-        if self._later or self.read < self.posted:
+        if self._later or self.progress.number < self.posted:
             self._later.append((self.posted, joins, group, channel))
         else:
             self._change(joins, group, channel)
@@ -431,11 +317,12 @@ class StreamBranch(Branch):
         if self._untrimmed >= _TRIM:
             self._untrimmed = 0
             with contextlib.suppress(ChannelLayerUnavailable):
-                self.link.call("XTRIM", self.stream, "MINID", self.position)
+                self.link.call("XTRIM", self.stream, "MINID", self.progress.position)
         return self.rest(delivered + (counters.addressed - addressed) // 2)
 
     def _take(self, entries: "Sequence[Entry]", again: bool = False) -> None:
         mailbox = self.mailbox
+        progress = self.progress
         now = time.monotonic()
         latest = now + self.options.expiry / 1000
         # A time of the server's, in seconds, plus this is the time of ours when what was sent then expires.
@@ -446,20 +333,18 @@ class StreamBranch(Branch):
             head, _, tail = entry_id.partition(b"-")
             number = int(head)
             if not again:
-                if number != self.read + 1:
-                    if number > _FOREIGN:
-                        self._deliver(batch)
-                        self._dispose(entry_id)
-                        return
-                    if number > self.read and not self._resumed:
-                        mailbox.note_gap(self, Gap("trimmed", number - self.read - 1, now - self._heard))
+                missing = progress.missing(number)
+                if missing is None:
+                    self._deliver(batch)
+                    self._dispose(entry_id)
+                    return
+                if missing:
+                    mailbox.note_gap(self, Gap("trimmed", missing, now - self._heard))
                 if self._later and self._later[0][0] < number:
                     self._deliver(batch)
                     batch = []
                     self._apply(number - 1)
-                self.read = number
-                self.position = entry_id
-            self._recent.append(entry_id)
+                progress.advance(number, entry_id)
             address, data = fields[0], fields[1]
             kind = address[0] if address else 0
             if kind == PLAIN:
@@ -489,9 +374,9 @@ class StreamBranch(Branch):
             batch.append(delivery)
         self._deliver(batch)
         if not again:
-            self._resumed = False
+            progress.resumed = False
             if self._later:
-                self._apply(self.read)
+                self._apply(self.progress.number)
 
     def _deliver(self, batch: list[Delivery]) -> None:
         if batch:
@@ -529,7 +414,7 @@ class StreamBranch(Branch):
         more = self.opened and self.link.connected
         while more:
             reply = await self.run(
-                self.scripts.unregister, options.maxlen, options.expiry, self.mailbox.id, self.position
+                self.scripts.unregister, options.maxlen, options.expiry, self.mailbox.id, self.progress.position
             )
             if reply is not None:
                 more, _, closed = reply

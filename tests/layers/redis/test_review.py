@@ -92,7 +92,7 @@ async def test_a_counter_that_was_made_anew_is_noticed(make_on: Make, new_server
         adopt = ("p:s:other", one.prefix, "", 100, identity, 60_000, "later", channel)
         pipeline.eval(STREAM_SCRIPTS.adopt.source, 2, *adopt)
         pipeline.execute()
-    await until(lambda: one.stats()["gaps"] > 0 and home_of(one).read >= 6)
+    await until(lambda: one.stats()["gaps"] > 0 and home_of(one).progress.number >= 6)
     await two.group_send("group", message_with(5))
     assert await next_message(one, channel) == message_with(5)
 
@@ -106,9 +106,9 @@ async def test_what_could_not_be_restored_is_tried_again(make_on: Make, new_serv
         client.config_set("maxmemory", 1)
         client.delete(f"{layer.prefix}:g:group")
         branch.heal()
-        await until(lambda: bool(branch._untold))
+        await until(lambda: bool(branch.restoration.untold))
         client.config_set("maxmemory", 0)
-    await until(lambda: not branch._untold and bool(server.keys(f"{layer.prefix}:g:group")))
+    await until(lambda: not branch.restoration.untold and bool(server.keys(f"{layer.prefix}:g:group")))
 
 
 @pytest.mark.parametrize("kind", [RedisChannelLayer, RedisPubSubChannelLayer])

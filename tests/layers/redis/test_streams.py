@@ -41,11 +41,11 @@ async def test_a_groups_message_crosses_once_per_process(make: Make, key_prefix:
         await two.group_add("group", await two.new_channel())
     branch = mailbox_of(two).branch(two.options.shards.of_group("group"))
     assert isinstance(branch, StreamBranch)
-    before = branch.read
+    before = branch.progress.number
     await one.group_send("group", message_with(1))
-    await until(lambda: branch.read > before)
+    await until(lambda: branch.progress.number > before)
     await all_read(two)
-    assert branch.read == before + 1
+    assert branch.progress.number == before + 1
     assert two.stats()["addressed"] == 50
 
 
