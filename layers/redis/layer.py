@@ -10,8 +10,8 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
-from sealane.exceptions import ChannelClosed, ChannelFull, ChannelLayerUnavailable, InvalidChannelLayerError
-from sealane.layers.base import BaseChannelLayer, _number_of
+from sealane.exceptions import ChannelClosed, ChannelFull, ChannelLayerUnavailable
+from sealane.layers.base import BaseChannelLayer
 from sealane.layers.counters import Counters
 from sealane.layers.inbox import Inbox
 from sealane.layers.notices import OverflowPolicy
@@ -22,20 +22,18 @@ from sealane.layers.redis.branch import Branch
 from sealane.layers.redis.flush import flush
 from sealane.layers.redis.full import FullLog
 from sealane.layers.redis.health import Health, ShardHealth, examine
-from sealane.layers.redis.hosts import parse_hosts
-from sealane.layers.redis.keyring import Undecryptable, parse_keys
 from sealane.layers.redis.mailbox import Mailbox
 from sealane.layers.redis.mailboxes import Mailboxes, add_counts
-from sealane.layers.redis.options import Options, check_limits, check_prefix
+from sealane.layers.redis.options import Options
+from sealane.layers.redis.relay import Relay, count_held
 from sealane.layers.redis.scripts import Scripts
-from sealane.layers.redis.sharding import Shards
 from sealane.layers.redis.wire import mailbox_id, name_channel
 from sealane.types import Message
 
 __all__ = ["RedisLayer"]
 
-# States that the script `send` returns.
-_FULL, _CLOSED = 2, 3
+# A state that the script `send` returns.
+_FULL = 2
 
 
 class RedisLayer(BaseChannelLayer):
@@ -95,45 +93,23 @@ class RedisLayer(BaseChannelLayer):
             max_message_size=max_message_size,
         )
         self.group_expiry = group_expiry
-        _number_of("lease", lease, float, "seconds")
-        _number_of("maxlen", maxlen, int, "entries")
-        _number_of("timeout", timeout, float, "seconds")
-        limits: list[tuple[str, float]] = [
-            ("expiry", expiry),
-            ("capacity", capacity),
-            *((f"channel_capacity for {pattern.pattern!r}", capacity) for pattern, capacity in self.channel_capacity),
-            ("lease", lease),
-            ("maxlen", maxlen),
-            ("timeout", timeout),
-        ]
-        check_limits(limits)
-        check_prefix(prefix)
-        self.prefix = prefix
-        self.places = parse_hosts(hosts, cluster=cluster, shards=shards)
-        if any(place.tag for place in self.places) and re.search("[{}]", prefix):
-            raise InvalidChannelLayerError(
-                f"prefix is {prefix!r}; expected one without braces: in a Cluster the layer puts a hash tag after it"
-            )
-        undecryptable = Undecryptable(type(self).__name__)
-        self.options = Options(
-            places=self.places,
-            shards=Shards([place.identity for place in self.places]),
-            scripts=self.scripts,
+        self.options = Options.of(
+            self,
+            hosts,
             prefix=prefix,
-            expiry=max(1, int(expiry * 1000)),
-            lease=max(1, int(lease * 1000)),
+            symmetric_encryption_keys=symmetric_encryption_keys,
+            cluster=cluster,
+            shards=shards,
+            lease=lease,
             maxlen=maxlen,
-            # At most half of what a channel takes, so that its receiver has a turn before it overflows.
-            batch=max(1, min(200, capacity // 2)),
             timeout=timeout,
-            overflow=overflow,
-            capacity=self.get_capacity,
-            deserialize=self.serializer.deserialize,
-            keyring=parse_keys(symmetric_encryption_keys),
-            undecryptable=undecryptable,
+            scripts=self.scripts,
             names_database=self.names_database,
         )
+        self.prefix = prefix
+        self.places = self.options.places
         self._full = FullLog(overflow)
+        self._relay = Relay(self.options, self._full)
         self._blocking = self.sync_class(self)
         self._begin()
         _layers.add(self)
@@ -190,16 +166,7 @@ class RedisLayer(BaseChannelLayer):
         """Count a message that was sent to a plain channel; return what became of it."""
         mailbox.counters.sent += 1
         mailbox.counters.addressed += 1
-        return self._note(mailbox, reply) if reply else 0
-
-    def _note(self, mailbox: Mailbox, reply: list[int]) -> int:
-        """Count what became of a message to a plain channel, and of those that were dropped for it."""
-        state, dropped, expired = reply
-        counters = mailbox.counters
-        counters.dropped_full += dropped
-        counters.dropped_expired += expired
-        counters.dropped_closed += state == _CLOSED
-        return state
+        return count_held(mailbox.counters, reply) if reply else 0
 
     async def _post(self, mailbox: Mailbox, owner: str, channel: str, data: bytes) -> None:
         options = self.options
@@ -364,7 +331,7 @@ class RedisLayer(BaseChannelLayer):
                 # The server knows no more that this mailbox is in the group.
                 branch.heal()
         elif reply is not None:
-            for relayed in self._relay(mailbox, branch, data, reply):
+            for relayed in self._relay.take(mailbox, branch, data, reply):
                 await asyncio.shield(relayed)
 
     def _note_group_sent(self, mailbox: Mailbox, branch: Branch, data: bytes, reply: Any) -> None:
@@ -372,41 +339,9 @@ class RedisLayer(BaseChannelLayer):
         mailbox.counters.group_sent += 1
         if isinstance(reply, list):
             with contextlib.suppress(ChannelLayerUnavailable):
-                self._relay(mailbox, branch, data, reply)
+                self._relay.take(mailbox, branch, data, reply)
         elif reply is not None and reply > branch.posted:
             branch.posted = reply
-
-    def _relay(self, mailbox: Mailbox, branch: Branch, data: bytes, reply: list[Any]) -> "list[asyncio.Future[Any]]":
-        """Count what became of a group's message in plain channels, and send it to those of other shards."""
-        number, addressed, dropped, expired, closed, full, elsewhere = reply
-        branch.posted = max(branch.posted, number)
-        counters = mailbox.counters
-        counters.addressed += addressed
-        counters.dropped_full += dropped
-        counters.dropped_expired += expired
-        counters.dropped_closed += closed
-        for name in full:
-            self.note_full(name.decode())
-        calls = []
-        options = self.options
-        for encoded in elsewhere:
-            name = encoded.decode()
-            call = mailbox.branch(options.shards.of_channel(name)).run(
-                self.scripts.send, options.maxlen, options.expiry, name, data, self.get_capacity(name), self.overflow
-            )
-            call.add_done_callback(lambda call, name=name: self._on_relayed(mailbox, name, call))  # type: ignore[misc]
-            calls.append(call)
-        return calls
-
-    def _on_relayed(self, mailbox: Mailbox, channel: str, call: "asyncio.Future[Any]") -> None:
-        if call.cancelled() or call.exception() is not None:
-            return
-        mailbox.counters.addressed += 1
-        reply = call.result()
-        if reply:
-            self._note(mailbox, reply)
-            if reply[1]:
-                self.note_full(channel)
 
     async def flush(self) -> None:
         mailbox = self._mailboxes.here()

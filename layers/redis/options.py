@@ -3,16 +3,19 @@
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any, Self
 
 from sealane.exceptions import InvalidChannelLayerError, UndecryptableMessage
+from sealane.layers.base import BaseChannelLayer, _number_of
 from sealane.layers.notices import OverflowPolicy
-from sealane.layers.redis.keyring import Keyring, Undecryptable
+from sealane.layers.redis.hosts import parse_hosts
+from sealane.layers.redis.keyring import Keyring, Undecryptable, parse_keys
 from sealane.layers.redis.places import Place
 from sealane.layers.redis.scripts import Scripts
 from sealane.layers.redis.sharding import Shards
 from sealane.types import Message
 
-__all__ = ["Options", "check_limits", "check_prefix"]
+__all__ = ["Options"]
 
 #: The most that a number may be: servers count milliseconds and entries in 64 bits, their scripts in 53.
 _MOST = 1_000_000_000
@@ -46,6 +49,63 @@ class Options:
     #: Whether the number of a database stands in the names of what is kept there, as topics belong to none.
     names_database: bool = False
 
+    @classmethod
+    def of(
+        cls,
+        layer: BaseChannelLayer,
+        hosts: Any,
+        *,
+        prefix: str,
+        symmetric_encryption_keys: Iterable[str | bytes] | None,
+        cluster: bool,
+        shards: int | None,
+        lease: float,
+        maxlen: int,
+        timeout: float,
+        scripts: Scripts,
+        names_database: bool,
+    ) -> Self:
+        """Read what ``RedisLayer`` takes, beside what every layer takes, which this one has read.
+
+        Raises InvalidChannelLayerError for a value that cannot be used.
+        """
+        _number_of("lease", lease, float, "seconds")
+        _number_of("maxlen", maxlen, int, "entries")
+        _number_of("timeout", timeout, float, "seconds")
+        limits: list[tuple[str, float]] = [
+            ("expiry", layer.expiry),
+            ("capacity", layer.capacity),
+            *((f"channel_capacity for {pattern.pattern!r}", capacity) for pattern, capacity in layer.channel_capacity),
+            ("lease", lease),
+            ("maxlen", maxlen),
+            ("timeout", timeout),
+        ]
+        _check_limits(limits)
+        _check_prefix(prefix)
+        places = parse_hosts(hosts, cluster=cluster, shards=shards)
+        if any(place.tag for place in places) and re.search("[{}]", prefix):
+            raise InvalidChannelLayerError(
+                f"prefix is {prefix!r}; expected one without braces: in a Cluster the layer puts a hash tag after it"
+            )
+        return cls(
+            places=places,
+            shards=Shards([place.identity for place in places]),
+            scripts=scripts,
+            prefix=prefix,
+            expiry=max(1, int(layer.expiry * 1000)),
+            lease=max(1, int(lease * 1000)),
+            maxlen=maxlen,
+            # At most half of what a channel takes, so that its receiver has a turn before it overflows.
+            batch=max(1, min(200, layer.capacity // 2)),
+            timeout=timeout,
+            overflow=layer.overflow,
+            capacity=layer.get_capacity,
+            deserialize=layer.serializer.deserialize,
+            keyring=parse_keys(symmetric_encryption_keys),
+            undecryptable=Undecryptable(type(layer).__name__),
+            names_database=names_database,
+        )
+
     def base(self, shard: int) -> bytes:
         """Return what the keys of a shard begin with."""
         place = self.places[shard]
@@ -77,7 +137,7 @@ class Options:
             return None
 
 
-def check_limits(numbers: Iterable[tuple[str, float]]) -> None:
+def _check_limits(numbers: Iterable[tuple[str, float]]) -> None:
     """Raise InvalidChannelLayerError for an option whose number is too high."""
     for option, value in numbers:
         most = _MOST_SECONDS if option == "timeout" else _MOST
@@ -85,7 +145,7 @@ def check_limits(numbers: Iterable[tuple[str, float]]) -> None:
             raise InvalidChannelLayerError(f"{option} is {value!r}; expected at most {most:,}")
 
 
-def check_prefix(prefix: object) -> None:
+def _check_prefix(prefix: object) -> None:
     """Raise InvalidChannelLayerError for a prefix that cannot be used, or not beside all others."""
     if not isinstance(prefix, str) or not prefix:
         raise InvalidChannelLayerError(f"prefix is {prefix!r}; expected a str that is not empty, such as 'asgi'")
