@@ -49,6 +49,7 @@ class Outbox:
         It takes nothing: neither a timeout (a TimeoutError after ``timeout`` seconds, never for None) nor a
         cancellation can lose an event or disturb the application. What comes in the same turn of the loop in
         which the time is over has come in time: on a busy machine that turn may be the first after the call.
+        But a timeout of 0 looks once, and what comes later is for the next call.
         """
         try:
             async with asyncio.timeout(timeout):
@@ -60,5 +61,5 @@ class Outbox:
                     finally:
                         self._waiting.discard(waiting)
         except TimeoutError:
-            if self.queue.empty() and not application.done():
+            if not timeout or (self.queue.empty() and not application.done()):
                 raise
