@@ -7,10 +7,15 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # pytest-asyncio switches debug mode on for its own loops. The variable does it for the loops that servers and
 # workers start in threads and subprocesses: asyncio reads it each time a loop is made.
 os.environ["PYTHONASYNCIODEBUG"] = "1"
+
+# How long an example takes, or its making, says more of the machine than of the code.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 #: The repository's top-level packages, which are installed as sealane.consumers and so on.
 LINKED = ("consumers", "layers", "routing")

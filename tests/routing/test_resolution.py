@@ -224,7 +224,7 @@ def _compare_with_django(routes: Routes, url: str) -> None:
     assert (match and (match.application, match.args, match.kwargs)) == found
 
 
-@settings(max_examples=1500, deadline=None, database=None)
+@settings(max_examples=1500, database=None)
 @given(_route_lists, _paths)
 def test_it_finds_what_djangos_resolver_finds(routes: Routes, url: str) -> None:
     _compare_with_django(routes, url)
