@@ -1,17 +1,23 @@
 """What holds for every test: no second copy of a package, asyncio's debug mode, and the browser's rule."""
 
+import asyncio.constants
 import logging
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
+from coverage import Coverage
 from hypothesis import HealthCheck, settings
 
 # pytest-asyncio switches debug mode on for its own loops. The variable does it for the loops that servers and
 # workers start in threads and subprocesses: asyncio reads it each time a loop is made.
 os.environ["PYTHONASYNCIODEBUG"] = "1"
+
+# How much of the stack it keeps for each future and each call_soon(), in case of an error. Ten frames, as it would,
+# make all that runs on a loop slower by an eighth; for more of them while you look for something, raise this.
+asyncio.constants.DEBUG_STACK_DEPTH = 1
 
 # How long an example takes, or its making, says more of the machine than of the code.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -61,6 +67,29 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if os.environ.get("SEALANE_REQUIRE_BROWSER") == "1":
             pytest.fail(f"SEALANE_REQUIRE_BROWSER=1, but {reason}", pytrace=False)
         pytest.skip(reason)
+
+
+#: Where coverage, which measures subprocesses too, tells them of it.
+_COVERAGE_OF_SUBPROCESSES = "COVERAGE_PROCESS_CONFIG"
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Take coverage's tracer off a test that is marked so, and off the processes that it starts.
+
+    Around the whole of it, fixtures too: one of a wider scope belongs to the first test that asks for it.
+    """
+    coverage = Coverage.current()
+    if coverage is None or item.get_closest_marker("untraced") is None:
+        return (yield)
+    configuration = os.environ.pop(_COVERAGE_OF_SUBPROCESSES, None)
+    coverage.stop()
+    try:
+        return (yield)
+    finally:
+        coverage.start()
+        if configuration is not None:
+            os.environ[_COVERAGE_OF_SUBPROCESSES] = configuration
 
 
 def is_of_interest(record: logging.LogRecord) -> bool:

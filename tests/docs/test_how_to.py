@@ -41,6 +41,7 @@ def socket(consumer: Any, *, user: Any = None, **kwargs: Any) -> WebsocketCommun
     return communicator
 
 
+@pytest.mark.untraced
 def test_test_consumers(step_2: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
     project = Project(after(2, step_2, tmp_path_factory))
     project.follow(HOW_TO / "test-consumers.md")

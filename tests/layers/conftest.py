@@ -50,7 +50,7 @@ def redis_server() -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(params=["valkey", "redis"])
+@pytest.fixture(params=["valkey", pytest.param("redis", marks=pytest.mark.untraced)])
 def plain_server(request: pytest.FixtureRequest) -> Server:
     """The shared server of each flavour in turn."""
     server: Server = request.getfixturevalue(f"{request.param}_server")

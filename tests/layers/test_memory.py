@@ -243,6 +243,7 @@ async def test_a_broadcast_clears_away_as_much_as_it_adds(clock: Clock) -> None:
 # The end
 
 
+@pytest.mark.untraced
 async def test_ten_thousand_channels_come_and_go(clock: Clock) -> None:
     layer = InMemoryChannelLayer(expiry=10, clock=clock)
     for number in range(10_000):
@@ -292,6 +293,7 @@ async def test_a_flush_leaves_nothing_but_owners_and_receivers() -> None:
     assert tables(layer) == EMPTY
 
 
+@pytest.mark.untraced
 async def test_memory_returns_to_where_it_was(clock: Clock) -> None:
     layer = InMemoryChannelLayer(expiry=10, clock=clock)
 
@@ -328,6 +330,7 @@ async def test_memory_returns_to_where_it_was(clock: Clock) -> None:
     assert grown < 20_000
 
 
+@pytest.mark.untraced
 async def test_an_idle_owner_costs_little_memory() -> None:
     class Consumer:
         def wake(self) -> None:
@@ -381,6 +384,7 @@ def crowd(layer: InMemoryChannelLayer, members: int) -> None:
             layer.sync.send(name, numbered(number))
 
 
+@pytest.mark.untraced
 def test_cost_does_not_depend_on_unrelated_channels() -> None:
     # One after the other in small steps, each step's best of many: what else the machine does hits all alike.
     layers = {}
@@ -640,6 +644,7 @@ async def test_a_message_given_back_to_an_owner_who_has_others_to_take_wakes_nob
     assert [inbox.take() for _ in range(3)] == [numbered(1), numbered(2), None]
 
 
+@pytest.mark.untraced
 async def test_receivers_that_all_give_up_leave_nothing_behind() -> None:
     layer = InMemoryChannelLayer()
     tasks = [asyncio.create_task(layer.receive("channel")) for _ in range(1000)]

@@ -145,6 +145,7 @@ def test_a_group_name_needs_a_part() -> None:
 PARTS = st.lists(st.one_of(st.text(), st.text("ab._", max_size=3), st.integers().map(str)), min_size=1, max_size=4)
 
 
+@pytest.mark.untraced
 @given(PARTS, PARTS)
 def test_different_parts_make_different_valid_names(one: list[str], other: list[str]) -> None:
     assert require_valid_group_name(group_name(*one))

@@ -214,6 +214,7 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("format", FORMATS)
 @given(message=st.dictionaries(KEYS, VALUES, max_size=5))
 def test_every_message_of_the_table_comes_back_the_same(format: str, message: Message) -> None:
@@ -223,6 +224,7 @@ def test_every_message_of_the_table_comes_back_the_same(format: str, message: Me
     assert same(serializer.deserialize(data), message)
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("format", FORMATS)
 @given(moment=AWARE)
 def test_every_aware_datetime_comes_back_as_the_same_instant(format: str, moment: datetime.datetime) -> None:
@@ -247,6 +249,7 @@ ANYTHING = st.recursive(
 )
 
 
+@pytest.mark.untraced
 @given(message=st.dictionaries(KEYS, ANYTHING, max_size=3))
 def test_both_formats_refuse_the_same_messages_with_the_same_words(message: Message) -> None:
     outcomes = []

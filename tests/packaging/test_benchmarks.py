@@ -41,6 +41,8 @@ from benchmarks.sample import Figure, Sample
 from benchmarks.store import Store, Traffic, run_store
 from benchmarks.workload import QUICK, TEXT, WORKLOADS, Sizes, Workload
 
+pytestmark = pytest.mark.untraced
+
 ROOT = Path(__file__).resolve().parents[2]
 
 #: Channels comes with the bench extra only; its side has a test of its own.

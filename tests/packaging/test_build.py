@@ -13,6 +13,8 @@ from packaging.requirements import Requirement
 import sealane
 from tests.packaging.conftest import PROBES, ROOT, Distributions, build, copy_tree, metadata_of
 
+pytestmark = pytest.mark.untraced
+
 LINKED = ("consumers", "layers", "routing")
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from tests.packaging.conftest import ROOT
 
+pytestmark = pytest.mark.untraced
+
 
 def run_pytest(directory: Path, code: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run one test module under the suite's configuration and its conftest, in a process of its own."""

@@ -10,6 +10,8 @@ import sealane
 from tests.packaging import public_names
 from tests.packaging.conftest import Distributions, Environment, install
 
+pytestmark = pytest.mark.untraced
+
 #: Modules that need an extra; importing them without it says which distribution is missing.
 NEEDS = {
     "sealane.server.development": "uvicorn",

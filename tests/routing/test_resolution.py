@@ -224,6 +224,7 @@ def _compare_with_django(routes: Routes, url: str) -> None:
     assert (match and (match.application, match.args, match.kwargs)) == found
 
 
+@pytest.mark.untraced
 @settings(max_examples=1500, database=None)
 @given(_route_lists, _paths)
 def test_it_finds_what_djangos_resolver_finds(routes: Routes, url: str) -> None:
@@ -260,6 +261,7 @@ def _fastest(resolve: Callable[[str], Any], url: str) -> float:
     return min(times)
 
 
+@pytest.mark.untraced
 def test_a_long_path_costs_no_more_than_a_short_one() -> None:
     app: Any = Recorder()
     routes = [path(f"<int:x>/{number}/", app) for number in range(50)]
@@ -271,6 +273,7 @@ def test_a_long_path_costs_no_more_than_a_short_one() -> None:
     assert _fastest(compiled.resolve, "x" * 100_000) < 50 * _fastest(compiled.resolve, "x")
 
 
+@pytest.mark.untraced
 def test_a_long_path_that_is_captured() -> None:
     app: Any = Recorder()
     compiled = URLRouter([path("<str:x>/<int:n>/", app), path("<int:n>/", app), path("f/<path:p>/end/", app)])

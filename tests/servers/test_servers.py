@@ -30,6 +30,8 @@ ROOT = Path(__file__).parents[2]
 
 needs_redis = pytest.mark.skipif(not available("redis"), reason="redis-server is not on the PATH")
 
+pytestmark = pytest.mark.untraced
+
 FLAVOURS = [pytest.param("valkey", id="valkey"), pytest.param("redis", id="redis", marks=needs_redis)]
 
 

@@ -260,6 +260,7 @@ async def traffic(link: Link, key: str, count: int, disturb: Callable[[int], Awa
     return await settle(futures)
 
 
+@pytest.mark.untraced
 async def test_nothing_is_lost_or_repeated_over_a_killed_server(new_server: NewServer, new_link: NewLink) -> None:
     server = new_server(appendonly=True)
     link = new_link(server)
@@ -283,6 +284,7 @@ async def test_nothing_is_lost_or_repeated_over_a_killed_server(new_server: NewS
     assert link.reconnects >= 2
 
 
+@pytest.mark.untraced
 async def test_nothing_is_lost_or_repeated_over_killed_connections(new_server: NewServer, new_link: NewLink) -> None:
     server = new_server()
     link = new_link(server)
@@ -347,6 +349,7 @@ def refusals(server: Server) -> int:
     return int(server.info("errorstats").get("errorstat_OUTOFTURN", "count=0").removeprefix("count="))
 
 
+@pytest.mark.untraced
 async def test_scripts_that_were_flushed_are_loaded_again(new_server: NewServer, new_link: NewLink) -> None:
     server = new_server()
     link = new_link(server)
@@ -750,6 +753,7 @@ async def test_closing_fails_what_is_under_way(new_server: NewServer, new_link: 
         link.open()
 
 
+@pytest.mark.untraced
 async def test_a_link_is_closed_at_any_moment_of_its_opening(valkey_server: Server, new_link: NewLink) -> None:
     for turns in range(60):
         link = new_link(valkey_server)

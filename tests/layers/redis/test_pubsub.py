@@ -326,6 +326,7 @@ async def test_a_lost_connection_is_told_and_counted(new_server: Any, new_layer:
     assert here.stats()["reconnects"] == 1
 
 
+@pytest.mark.untraced
 async def test_thousands_of_groups_are_subscribed_to_again(new_server: Any, new_layer: NewLayer) -> None:
     server = new_server()
     layer = new_layer([server.url])
@@ -451,6 +452,7 @@ async def test_whoever_waits_for_a_plain_channel_is_entered_again(new_server: An
     await owner.until(lambda: owner.messages, "a message")
 
 
+@pytest.mark.untraced
 async def test_a_burst_does_not_overflow_a_receiver_that_keeps_up(valkey_server: Server, new_layer: NewLayer) -> None:
     # The burst is what is looked at, not how long a busy machine takes for it.
     here = new_layer([valkey_server.url], capacity=20, timeout=30)
@@ -471,6 +473,7 @@ async def test_a_burst_does_not_overflow_a_receiver_that_keeps_up(valkey_server:
     assert here.stats()["dropped_full"] == 0
 
 
+@pytest.mark.untraced
 async def test_sockets_that_come_and_go_disturb_nobody(valkey_server: Server, new_layer: NewLayer) -> None:
     here, there = new_layer([valkey_server.url], capacity=5000), new_layer([valkey_server.url])
     stay = [await Listener.of(here, "room") for _ in range(20)]

@@ -24,20 +24,21 @@ class TestOneServer(PubSubContract):
         self.hosts, self.prefix = [plain_server.address], key_prefix
 
 
-@pytest.mark.again
+@pytest.mark.untraced
 class TestTwoHosts(PubSubContract):
     @pytest.fixture(autouse=True)
     def _hosts(self, valkey_server: Server, second_server: Server, key_prefix: str) -> None:
         self.hosts, self.prefix = [valkey_server.address, second_server.address], key_prefix
 
 
-@pytest.mark.again
+@pytest.mark.untraced
 class TestSentinel(PubSubContract):
     @pytest.fixture(autouse=True)
     def _hosts(self, sentinel_group: SentinelGroup, key_prefix: str) -> None:
         self.hosts, self.prefix = [sentinel_group.hosts], key_prefix
 
 
+@pytest.mark.untraced
 class TestCluster(PubSubContract):
     @pytest.fixture(autouse=True)
     def _hosts(self, cluster: Cluster, key_prefix: str) -> None:

@@ -21,6 +21,7 @@ def shards_of(hosts: object) -> Shards:
     return Shards([place.identity for place in parse_hosts(hosts)])
 
 
+@pytest.mark.untraced
 @given(ports=ports, name=plain_names, passwords=st.lists(st.text(characters, max_size=5), min_size=2, max_size=2))
 def test_sender_and_receiver_meet(ports: list[int], name: str, passwords: list[str]) -> None:
     sender, receiver = (
@@ -31,6 +32,7 @@ def test_sender_and_receiver_meet(ports: list[int], name: str, passwords: list[s
     assert 0 <= sender.of_group(name) < len(sender) == len(ports)
 
 
+@pytest.mark.untraced
 @given(ports=ports, name=plain_names, data=st.data())
 def test_the_order_of_hosts_does_not_matter(ports: list[int], name: str, data: st.DataObject) -> None:
     shuffled = data.draw(st.permutations(ports))
@@ -40,6 +42,7 @@ def test_the_order_of_hosts_does_not_matter(ports: list[int], name: str, data: s
     assert ports[here.of_channel(name)] == shuffled[there.of_channel(name)]
 
 
+@pytest.mark.untraced
 @given(ports=ports, prefix=plain_names, mailbox=mailboxes, tail=st.text(characters, max_size=20))
 def test_every_channel_of_a_mailbox_is_where_the_mailbox_is(
     ports: list[int], prefix: str, mailbox: str, tail: str
@@ -54,6 +57,7 @@ def test_every_channel_of_a_mailbox_is_where_the_mailbox_is(
     assert shards.of_channel(f"{prefix}.{mailbox}!") == shards.of_mailbox(mailbox)
 
 
+@pytest.mark.untraced
 @given(ports=ports, name=plain_names)
 def test_a_host_more_takes_names_over_and_moves_no_other(ports: list[int], name: str) -> None:
     assume(len(ports) > 1)

@@ -25,14 +25,14 @@ class TestOneServer(StreamsContract):
         self.hosts = [valkey_server.url]
 
 
-@pytest.mark.again
+@pytest.mark.untraced
 class TestRedis(StreamsContract):
     @pytest.fixture(autouse=True)
     def _server(self, redis_server: Server) -> None:
         self.hosts = [redis_server.url]
 
 
-@pytest.mark.again
+@pytest.mark.untraced
 class TestEncrypted(StreamsContract):
     options = {"symmetric_encryption_keys": ["first", "second"], "serializer_format": "json"}
 
@@ -41,20 +41,21 @@ class TestEncrypted(StreamsContract):
         self.hosts = [valkey_server.url]
 
 
-@pytest.mark.again
+@pytest.mark.untraced
 class TestTwoServers(StreamsContract):
     @pytest.fixture(autouse=True)
     def _servers(self, valkey_server: Server, second_server: Server) -> None:
         self.hosts = [valkey_server.url, second_server.url]
 
 
-@pytest.mark.again
+@pytest.mark.untraced
 class TestSentinel(StreamsContract):
     @pytest.fixture(autouse=True)
     def _servers(self, sentinel_group: SentinelGroup) -> None:
         self.hosts = [sentinel_group.hosts]
 
 
+@pytest.mark.untraced
 class TestCluster(StreamsContract):
     options = {"shards": 4}
 
