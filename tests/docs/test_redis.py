@@ -36,8 +36,6 @@ CHOOSE, RUN, SEVERAL, SIZE = (
     DOCS / "how-to" / page
     for page in ("choose-a-layer.md", "run-with-redis.md", "sentinel-and-cluster.md", "size-redis.md")
 )
-pytestmark = pytest.mark.untraced
-
 LAYERS = "layers.md"
 KINDS = [RedisChannelLayer, RedisPubSubChannelLayer]
 

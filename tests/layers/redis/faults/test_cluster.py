@@ -13,6 +13,8 @@ from tests.layers.redis.faults.conftest import NewLayer
 from tests.layers.redis.faults.traffic import Listener, Sender, ThreadSender, check, sending, sending_in_thread
 from tests.servers import Cluster, Server, slot_of
 
+pytestmark = pytest.mark.untraced
+
 
 def _slot(layer: RedisLayer, shard: int) -> int:
     """Return the hash slot of a shard."""

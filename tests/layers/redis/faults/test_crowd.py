@@ -16,6 +16,8 @@ from tests.layers.redis.faults.conftest import NewLayer
 from tests.layers.redis.faults.traffic import Sender
 from tests.servers import Server
 
+pytestmark = pytest.mark.untraced
+
 MESSAGES = 10_000
 SOCKETS = 1_000
 

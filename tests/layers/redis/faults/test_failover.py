@@ -5,12 +5,16 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 
+import pytest
+
 from sealane.layers.redis.layer import RedisLayer
 from sealane.layers.redis.pubsub import RedisPubSubChannelLayer
 from sealane.layers.redis.streams import RedisChannelLayer
 from tests.layers.redis.faults.conftest import NewLayer
 from tests.layers.redis.faults.traffic import Listener, Sender, ThreadSender, check, sending, sending_in_thread
 from tests.servers import SentinelGroup
+
+pytestmark = pytest.mark.untraced
 
 
 async def test_a_failover_on_demand(sentinel_group: SentinelGroup, new_layer: NewLayer, key_prefix: str) -> None:

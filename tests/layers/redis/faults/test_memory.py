@@ -15,6 +15,8 @@ from tests.layers.redis.faults.conftest import NewLayer
 from tests.layers.redis.faults.traffic import Listener, Sender, ThreadSender, check, sending, sending_in_thread
 from tests.servers import Flavour, Server
 
+pytestmark = pytest.mark.untraced
+
 NewServer = Callable[..., Server]
 
 #: Seconds.

@@ -22,6 +22,8 @@ from tests.layers.redis.faults.conftest import NewLayer
 from tests.layers.redis.faults.traffic import Listener, Sender, check, sending
 from tests.servers import Server, wait_until
 
+pytestmark = pytest.mark.untraced
+
 #: Seconds.
 LEASE = 1.0
 
