@@ -28,8 +28,10 @@ define environment
 	@$(1) -m venv --clear $(@D)
 endef
 
-# Tests that stop servers in the middle of traffic, and look how long things take: one after the other.
+# Tests that stop servers in the middle of traffic, and look how long things take: apart from the others, and no more
+# at a time than the least machine has processors.
 FAULTS = tests/layers/redis/faults
+PARALLEL_FAULTS = --quiet --numprocesses 2 --dist worksteal
 PARALLEL_ONLY = --ignore=$(FAULTS)
 PARALLEL = --quiet --numprocesses $(WORKERS) --dist worksteal
 
@@ -46,11 +48,12 @@ demo: .venv/.made  ## serve the example project on 127.0.0.1:8000 (another port:
 demo-redis: .venv/.made  ## serve it on two ports, from two processes with Valkey between them (PORT=8001: that and the next)
 	@cd example_project && exec ../.venv/bin/python demo_redis.py --port $(PORT)
 
+# Three workers and some hundred programs that they start import the same modules: one compiles them for all.
+test: export PYTHONDONTWRITEBYTECODE =
 test: .venv/.made  ## run the whole suite with coverage (a part of it: make test ARGS="tests/layers -x")
 	@.venv/bin/coverage erase
-	.venv/bin/coverage run -m pytest $(PARALLEL) $(if $(ARGS),$(ARGS),$(PARALLEL_ONLY) -m "not again")
-	$(if $(ARGS),,.venv/bin/python -m pytest $(PARALLEL) -m again)
-	$(if $(ARGS),,.venv/bin/coverage run -m pytest --quiet $(FAULTS))
+	.venv/bin/coverage run -m pytest $(PARALLEL) $(if $(ARGS),$(ARGS),$(PARALLEL_ONLY))
+	$(if $(ARGS),,.venv/bin/coverage run -m pytest $(PARALLEL_FAULTS) $(FAULTS))
 	@.venv/bin/coverage combine --quiet
 	.venv/bin/coverage report $(if $(ARGS),--fail-under=0)
 

@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import sys
+import traceback
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -15,9 +16,13 @@ from hypothesis import HealthCheck, settings
 # workers start in threads and subprocesses: asyncio reads it each time a loop is made.
 os.environ["PYTHONASYNCIODEBUG"] = "1"
 
-# How much of the stack it keeps for each future and each call_soon(), in case of an error. Ten frames, as it would,
-# make all that runs on a loop slower by an eighth; for more of them while you look for something, raise this.
-asyncio.constants.DEBUG_STACK_DEPTH = 1
+#: How many frames of the stack debug mode keeps for each call_soon() and each future, in case of an error. It would
+#: keep ten, and for the futures that are written in C all, of which fifty are pytest's: half of the time of a test on
+#: a loop. For more of them while you look for something, raise it.
+FRAMES = 2
+asyncio.constants.DEBUG_STACK_DEPTH = FRAMES  # type: ignore[misc]
+# C has taken the function already, and calls it without a limit.
+traceback.extract_stack.__defaults__ = (None, FRAMES)
 
 # How long an example takes, or its making, says more of the machine than of the code.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])

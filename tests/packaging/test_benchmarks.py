@@ -41,7 +41,10 @@ from benchmarks.sample import Figure, Sample
 from benchmarks.store import Store, Traffic, run_store
 from benchmarks.workload import QUICK, TEXT, WORKLOADS, Sizes, Workload
 
-pytestmark = pytest.mark.untraced
+#: Seconds after which a command hangs. Together they take half a minute, and several times that on a busy machine.
+HANGS = 280
+
+pytestmark = [pytest.mark.untraced, pytest.mark.timeout(HANGS + 20)]
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -64,7 +67,7 @@ def run_benchmarks(names: Sequence[str], directory: Path) -> "subprocess.Complet
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=HANGS,
     )
 
 
