@@ -34,6 +34,7 @@ from sealane.management.commands import runserver
 from sealane.management.commands.runserver import Command
 from sealane.server.access import LOGGER_NAME
 from tests.asgi import application as plain_application
+from tests.servers.ports import free_port
 
 PROJECT = Path(__file__).parent / "project"
 SOURCE = Path(__file__).parents[2] / "src"
@@ -52,11 +53,6 @@ def has_ipv6() -> bool:
     except OSError:
         return False
     return True
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def until(condition: Callable[[], Any], limit: float = SOON) -> Any:

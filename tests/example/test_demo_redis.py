@@ -33,7 +33,7 @@ class Demo:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.log = directory.parent / "demo.log"
-        self.port = two_free_ports()
+        self.port = free_port(2)
 
     def start(self) -> None:
         path = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
@@ -90,15 +90,6 @@ class Demo:
         for pid in self.processes():
             os.kill(pid, signal.SIGKILL)
         self.process.wait()
-
-
-def two_free_ports() -> int:
-    """Return a free port whose successor is free."""
-    while True:
-        port = free_port()
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port + 1)) != 0:
-                return port
 
 
 @pytest.fixture
@@ -165,7 +156,7 @@ def test_it_may_be_ended_while_it_starts(demo: Demo, ending: signal.Signals) -> 
 
 
 def test_a_port_that_is_taken_is_named() -> None:
-    port = two_free_ports()
+    port = free_port(2)
     with socket.create_server(("127.0.0.1", port + 1)):
         command = [sys.executable, "demo_redis.py", "--port", str(port)]
         done = subprocess.run(command, cwd=EXAMPLE, capture_output=True, text=True, check=False, timeout=END)

@@ -225,6 +225,7 @@ def _compare_with_django(routes: Routes, url: str) -> None:
 
 
 @pytest.mark.untraced
+@pytest.mark.timeout(300)  # five seconds of the processor's time, whatever that is on a busy machine
 @settings(max_examples=1500, database=None)
 @given(_route_lists, _paths)
 def test_it_finds_what_djangos_resolver_finds(routes: Routes, url: str) -> None:
@@ -249,15 +250,15 @@ def test_it_merges_arguments_as_djangos_resolver_does(
     _compare_with_django(routes, "12/a/b/")
 
 
-# Cost
+# Cost, by the time that this thread has had: what else the machine does counts for nothing.
 
 
 def _fastest(resolve: Callable[[str], Any], url: str) -> float:
     times = []
     for _ in range(7):
-        start = time.perf_counter()
+        start = time.thread_time()
         assert resolve(url) is None
-        times.append(time.perf_counter() - start)
+        times.append(time.thread_time() - start)
     return min(times)
 
 
@@ -277,9 +278,9 @@ def test_a_long_path_costs_no_more_than_a_short_one() -> None:
 def test_a_long_path_that_is_captured() -> None:
     app: Any = Recorder()
     compiled = URLRouter([path("<str:x>/<int:n>/", app), path("<int:n>/", app), path("f/<path:p>/end/", app)])
-    start = time.perf_counter()
+    start = time.thread_time()
     assert compiled.resolve("f/" + "x" * 100_000) is None
     assert compiled.resolve("f/" + "/" * 100_000) is None
     assert compiled.resolve("9" * 100_000 + "/") is None
     assert compiled.resolve("f/" + "x" * 100_000 + "/end/") is not None
-    assert time.perf_counter() - start < 1
+    assert time.thread_time() - start < 1
