@@ -4,7 +4,6 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.docs.snippets import ROOT, Command, blocks_of, commands_of
+from tests.servers.ports import free_port
 
 __all__ = ["Project", "wait_until"]
 
@@ -45,9 +45,7 @@ class Project:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.log = directory.parent / f"{directory.name}.log"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.address = f"127.0.0.1:{probe.getsockname()[1]}"
+        self.address = f"127.0.0.1:{free_port()}"
         self._server: subprocess.Popen[bytes] | None = None
 
     def follow(self, page: Path) -> None:
@@ -131,7 +129,7 @@ class Project:
             urllib.request.urlopen(f"http://{self.address}/", timeout=LIMIT).close()
         except urllib.error.HTTPError as answer:
             answer.close()  # any answer is one
-        except (urllib.error.URLError, ConnectionError):
+        except OSError:
             return False
         return True
 

@@ -17,6 +17,8 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
+from tests.servers.ports import free_port
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLE = ROOT / "example_project"
 
@@ -69,9 +71,7 @@ class ChatServer:
         self.database = database or directory / "chat.sqlite3"
         self.redis_url = redis_url
         self.log = directory / "server.log"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
         self.manage("migrate", "--verbosity=0")
@@ -136,7 +136,7 @@ class ChatServer:
         try:
             with urllib.request.urlopen(self.url, timeout=LIMIT) as response:
                 return bool(response.status == 200)
-        except (urllib.error.URLError, ConnectionError):
+        except OSError:
             return False
 
     def reload(self) -> None:
