@@ -54,7 +54,8 @@ class Reading:
     def close(self) -> None:
         """Forget the files of the page."""
         sys.path.remove(str(self.directory))
-        for name in set(sys.modules) - self._modules:
+        # Backwards: a namespace package asks its parent where it is.
+        for name in sorted(set(sys.modules) - self._modules, reverse=True):
             # A directory without an __init__.py is a module without a file.
             places = [getattr(sys.modules[name], "__file__", None), *getattr(sys.modules[name], "__path__", [])]
             if any(place and Path(place).is_relative_to(self.directory) for place in places):

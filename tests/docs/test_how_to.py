@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import AnonymousUser, User
-from django.core.exceptions import SynchronousOnlyOperation
-from django.test import RequestFactory, override_settings
+from django.test import override_settings
 
 from sealane.consumers import (
     AsyncConsumer,
@@ -45,57 +44,6 @@ def socket(consumer: Any, *, user: Any = None, **kwargs: Any) -> WebsocketCommun
 def test_test_consumers(step_2: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
     project = Project(after(2, step_2, tmp_path_factory))
     project.follow(HOW_TO / "test-consumers.md")
-
-
-class TestBroadcast:
-    PAGE = HOW_TO / "broadcast.md"
-
-    async def test_from_every_place(self, reading: Reading, layer: InMemoryChannelLayer) -> None:
-        names = await reading.read(self.PAGE)
-        post = RequestFactory().post("/", {"title": "New"})
-        async with socket(names["ArticleConsumer"], pk=7) as page, socket(names["ArticleConsumer"], pk=8) as other:
-            assert (await sync_to_async(names["rename"])(post, 7)).status_code == 204
-            assert await page.receive_json_from() == {"title": "New"}
-            assert (await names["arename"](post, 7)).status_code == 204
-            assert await page.receive_json_from() == {"title": "New"}
-            names["rename_in_a_thread"](7, "Threaded")
-            assert await page.receive_json_from() == {"title": "Threaded"}
-            await sync_to_async(names["rename_for_many"])(7, "Encoded")
-            assert await page.receive_json_from() == {"title": "Encoded"}
-            assert await other.receive_nothing()
-            with pytest.raises(SynchronousOnlyOperation, match=r"await channel_layer\.group_send"):
-                names["rename"](post, 7)
-
-    async def test_a_send_of_ones_own(self, reading: Reading, layer: InMemoryChannelLayer) -> None:
-        names = await reading.read(self.PAGE)
-        seen: list[str] = []
-
-        class Passed(names["ArticleConsumer"]):  # type: ignore[misc,name-defined,valid-type]
-            async def send(self, text_data: Any = None, bytes_data: Any = None, close: Any = False) -> None:
-                seen.append(text_data)
-                await super().send(text_data, bytes_data, close)
-
-        class Counting(names["CountingConsumer"]):  # type: ignore[misc,name-defined,valid-type]
-            async def article_count(self, message: Any) -> None:
-                await super().send(str(self.frames))
-
-        async with socket(Passed, pk=7) as passed, socket(Counting, pk=7) as counting:
-            await sync_to_async(names["rename_for_many"])(7, "Encoded")
-            assert await passed.receive_json_from() == await counting.receive_json_from() == {"title": "Encoded"}
-            assert seen == []
-            await layer.group_send("article.7", {"type": "article.count"})
-            assert await counting.receive_from() == "1"
-
-    @pytest.mark.django_db(transaction=True)
-    async def test_after_the_transaction(self, reading: Reading, layer: InMemoryChannelLayer) -> None:
-        names = await reading.read(self.PAGE)
-        async with socket(names["ArticleConsumer"], pk=7) as page:
-            await sync_to_async(names["rename_carefully"])(7, "Committed")
-            assert await page.receive_json_from() == {"title": "Committed"}
-
-    async def test_group_names(self, layer: InMemoryChannelLayer) -> None:
-        assert layer.group_name("article", 7) == "article.7"
-        assert layer.require_valid_group_name(layer.group_name("article", "ü" * 200))
 
 
 class TestHandleErrors:
