@@ -50,7 +50,8 @@ def python_blocks(page: Path) -> list[Block]:
 )
 async def test_the_python_of_a_page_runs(page: Path, reading: Reading, layer: object) -> None:
     names = await reading.read(page)
-    settings = {key: value for key, value in names.items() if key.isupper()}
+    # Django's own databases cannot be exchanged: those of a page are tried in tests/django/test_database.py.
+    settings = {key: value for key, value in names.items() if key.isupper() and key != "DATABASES"}
     with override_settings(**settings):
         assert check_channel_layers() == []
 

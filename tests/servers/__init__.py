@@ -1,4 +1,4 @@
-"""Real servers for the tests: one alone, a Sentinel group, a Cluster, of Valkey and of Redis.
+"""Real servers for the tests: one alone, a Sentinel group, a Cluster, of Valkey and of Redis; and PostgreSQL.
 
 Everything here blocks, and may be called from any thread: within a coroutine, hand what takes time to
 ``asyncio.to_thread``. No server outlives the process that started it, however that ends.
@@ -7,6 +7,7 @@ Everything here blocks, and may be called from any thread: within a coroutine, h
 from tests.servers.binaries import Flavour, available
 from tests.servers.certificates import Certificates
 from tests.servers.cluster import Cluster, Migration
+from tests.servers.postgresql import PostgreSQL, postgresql_programs
 from tests.servers.sentinel import SentinelGroup
 from tests.servers.server import Server
 from tests.servers.slots import SLOTS, slot_of
@@ -19,11 +20,13 @@ __all__ = [
     "Cluster",
     "Flavour",
     "Migration",
+    "PostgreSQL",
     "SentinelGroup",
     "Server",
     "ServerError",
     "Wire",
     "available",
+    "postgresql_programs",
     "slot_of",
     "wait_until",
 ]
