@@ -200,19 +200,19 @@ async def test_many_sockets_stay_within_the_pool_and_leave_no_connection(databas
         here.append(number)
         if len(here) == sockets:
             all_here.set()
-        # They are open at the same time.
-        await all_here.wait()
+        await may_leave.wait()
         await client.disconnect(timeout=LIMIT)
         return seen
 
     sockets = SOCKETS[database.kind]
     here: list[int] = []
-    all_here = asyncio.Event()
+    all_here, may_leave = asyncio.Event(), asyncio.Event()
     async with asyncio.TaskGroup() as visits:
         tasks = [visits.create_task(visit((AsyncWorker, SyncWorker)[number % 2], number)) for number in range(sockets)]
         await all_here.wait()
         # All sockets are open, and have done their work. The last ones clean up after their answer.
         await none_left(database.in_use)
+        may_leave.set()
     # One thread for the asynchronous ORM, and those of synchronous consumers.
     pooled = database.kind == "pool"
     peak = max(max(task.result()) for task in tasks)
