@@ -1,5 +1,6 @@
 """Consumers: classes whose methods handle the messages of one connection."""
 
+from sealane.consumers.admission import login_required, permission_required, user_passes_test
 from sealane.consumers.base import AsyncConsumer
 from sealane.consumers.event_stream import AsyncEventStreamConsumer
 from sealane.consumers.handlers import get_handler_name
@@ -20,4 +21,7 @@ __all__ = [
     "WebsocketConsumer",
     "await_many_dispatch",
     "get_handler_name",
+    "login_required",
+    "permission_required",
+    "user_passes_test",
 ]

@@ -6,11 +6,15 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, ClassVar, Literal, Protocol
 
+from sealane.consumers.admission import UNAUTHENTICATED, Refusal, UserTest, examine, is_logged_in
+from sealane.consumers.credentials import CREDENTIALS, Credentials, credentials_of
 from sealane.consumers.dispatch import Dispatcher
 from sealane.consumers.ending import Step, conclude
 from sealane.consumers.handlers import ENDINGS, HandlerTable
 from sealane.consumers.overrides import refuse_coroutines, require_awaitables
 from sealane.consumers.pull import PullQueue
+from sealane.consumers.revalidation import Complaint, Revalidation
+from sealane.consumers.revocation import REVOKED, judge, user_group
 from sealane.db import DatabaseUse
 from sealane.exceptions import (
     ConnectionClosed,
@@ -27,6 +31,10 @@ from sealane.types import Message, Receive, Scope, Send
 __all__ = ["AsyncConsumer", "ConsumerApplication"]
 
 logger = logging.getLogger("sealane.consumers")
+
+# What all connections would say at the same time, when a server is away.
+_unanswered = Complaint()
+_unheard = Complaint()
 
 
 class ConsumerApplication(Protocol):
@@ -64,6 +72,14 @@ class AsyncConsumer:
     #: Seconds that each step of the end may take: spawned tasks, groups, ``disconnect()``, the channel layer.
     end_timeout: float = 5.0
 
+    #: Seconds after which the user is read anew, at the latest: the session has to be there still, the account active,
+    #: and its password the same. Otherwise a WebSocket is closed with 4401, and a response ends. None for never.
+    revalidate: float | None = None
+
+    #: Whether a WebSocket or an event stream of a logged-in user ends at once, with 4401, when its session is logged
+    #: out anywhere. It needs a channel layer.
+    close_on_logout: bool = True
+
     scope: Scope
     #: The consumer's layer; None where CHANNEL_LAYERS lacks its alias. "| Any" spares typed handlers an assertion.
     channel_layer: BaseChannelLayer | Any
@@ -82,6 +98,12 @@ class AsyncConsumer:
     _dispatcher: Dispatcher
     _database: DatabaseUse
     _spawned: set[asyncio.Task[Any]] | None = None
+    #: Whether the protocol is one in which somebody can be refused, so that decorators for users apply.
+    _can_refuse: ClassVar[bool] = False
+    _user_tests: ClassVar[tuple[UserTest, ...]] = ()
+    _revalidation: Revalidation | None = None
+    _followed_user: Any = None
+    _followed_group: str | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -89,6 +111,9 @@ class AsyncConsumer:
 
     @classmethod
     def _prepare(cls) -> None:
+        seconds = vars(cls).get("revalidate")
+        if isinstance(seconds, int | float) and not seconds > 0:
+            raise ValueError(f"{cls.__name__}.revalidate is {seconds!r}; expected seconds above 0, or None for never")
         if cls._sync:
             refuse_coroutines(cls)
         else:
@@ -125,6 +150,8 @@ class AsyncConsumer:
         self._asgi_send = send
         self.base_send = self._wrap_send(send)
         self._database = database = DatabaseUse()
+        if self._user_tests and await self._refused(receive, send):
+            return
         direct = not self._overrides_dispatch and not self._sync
         self._dispatcher = dispatcher = Dispatcher(
             receive,
@@ -184,6 +211,8 @@ class AsyncConsumer:
         return self._handle(self._client_handlers, message)
 
     def _route_layer(self, message: Message) -> Awaitable[None]:
+        if isinstance(message, dict) and message.get("type") == REVOKED:
+            return self._revoked(message)
         return self._handle(self._layer_handlers, message)
 
     def _handle(self, table: HandlerTable, message: Message) -> Awaitable[None]:
@@ -317,9 +346,115 @@ class AsyncConsumer:
         if (dispatcher is None or not dispatcher.stop(error)) and not isinstance(error, StopConsumer):
             logger.error("%s: an error after its end", self._name(), exc_info=error)
 
+    # The user
+
+    async def _refused(self, receive: Receive, send: Send) -> bool:
+        """Refuse a connection whose user may not use the consumer. Returns whether it did."""
+        try:
+            refusal = await examine(self._user_tests, self.scope)
+        finally:
+            if self._database.is_due():
+                await self._database.close_old_connections()
+        if refusal is None:
+            return False
+        event = await receive()
+        if not event["type"].endswith(".disconnect"):
+            try:
+                for answer in self._refusal_of(refusal):
+                    await send(answer)
+            except OSError as error:
+                logger.debug("%s: nobody was there to be refused: %s", self._name(), error)
+        return True
+
+    def _refusal_of(self, refusal: Refusal) -> list[Message]:
+        """The events that refuse a connection which was not answered yet."""
+        raise NotImplementedError
+
+    async def _expel(self, refusal: Refusal) -> None:
+        """End the connection of a user who may not have it any more."""
+        raise NotImplementedError
+
+    async def _follow_user(self) -> None:
+        """Be in the group of the scope's user, which is told when a login of theirs ends.
+
+        A layer that is away refuses nobody: then it is tried again when the user is read anew.
+        """
+        user = self.scope.get("user")
+        layer = self.channel_layer
+        if user is self._followed_user or not self.close_on_logout or layer is None or "groups" not in layer.extensions:
+            return
+        group, before = user_group(user), self._followed_group
+        try:
+            if before is not None and before != group:
+                await layer.group_discard(before, self.channel_name)
+                self._followed_group = None
+            if group is not None and before != group:
+                await layer.group_add(group, self.channel_name)
+            self._followed_user, self._followed_group = user, group
+        except Exception as error:
+            if _unheard.is_due():
+                logger.warning("%s would not notice a logout: %s", self._name(), error)
+
+    def _watch_user(self) -> None:
+        """Begin to read the user anew at intervals. Called in the thread of the event loop."""
+        # A synchronous consumer may be told late that it has accepted.
+        if self.revalidate is not None and self._dispatcher.outcome is None:
+            self._make_revalidation().start()
+
+    def _make_revalidation(self) -> Revalidation:
+        if self._revalidation is None:
+            # A synchronous consumer's own spawn() takes a function.
+            spawn = functools.partial(AsyncConsumer.spawn, self, name="sealane-revalidate")
+            loop = asyncio.get_running_loop()
+            self._revalidation = Revalidation(self.revalidate, self._check_user, spawn, loop)
+        return self._revalidation
+
+    async def _check_user(self) -> None:
+        """Read the user anew, and end the connection of one who may not have it any more."""
+        user = self.scope.get("user")
+        if not is_logged_in(user):
+            return
+        credentials = credentials_of(self.scope)
+        try:
+            fresh = await credentials.recheck()
+        except Exception as error:
+            # The type alone: a text that we did not write may hold a token.
+            if _unanswered.is_due():
+                logger.warning(
+                    "%s: the user could not be read anew, and stays until the next try: %s",
+                    self._name(),
+                    type(error).__qualname__,
+                )
+            return
+        if self.scope.get("user") is not user:
+            return  # a handler logged somebody in or out meanwhile
+        if fresh is None:
+            await self._expel(UNAUTHENTICATED)
+            return
+        self.scope["user"] = fresh
+        if self._followed_user is user:
+            self._followed_user = fresh
+        refusal = await examine(self._user_tests, self.scope)
+        if refusal is not None:
+            await self._expel(refusal)
+        else:
+            await self._follow_user()
+
+    async def _revoked(self, message: Message) -> None:
+        """Handle that a login of the user has ended somewhere."""
+        if not is_logged_in(self.scope.get("user")):
+            return
+        credentials: Credentials | None = self.scope.get(CREDENTIALS)
+        match judge(message, None if credentials is None else credentials.session_key):
+            case "close":
+                await self._expel(UNAUTHENTICATED)
+            case "check":
+                self._make_revalidation().ask()
+
     # Groups and the end
 
     async def _join_groups(self) -> None:
+        await self._follow_user()
         if self.groups:
             if isinstance(self.groups, str):
                 raise TypeError(
@@ -346,6 +481,8 @@ class AsyncConsumer:
     def _last_steps(self, error: BaseException | None) -> Iterator[Step]:
         """What is left to do at the end, in order; each step is asked for when the one before is over."""
         name = self._name()
+        if self._revalidation is not None:
+            self._revalidation.stop()
         if self._spawned:
             yield Step(f"The end of the spawned tasks of {name}", self.end_timeout, self._cancel_spawned)
         yield from self._protocol_steps(error)

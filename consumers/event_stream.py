@@ -35,6 +35,8 @@ class AsyncEventStreamConsumer(AsyncHttpConsumer):
     take a quiet stream for a dead one. A browser that reconnects says which event it saw last: ``last_event_id``.
     """
 
+    close_on_logout = True
+
     #: Seconds between comments on a quiet stream; None for none.
     keep_alive: float | None = 15.0
 

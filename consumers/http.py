@@ -7,6 +7,7 @@ from typing import Any
 
 from django.conf import settings
 
+from sealane.consumers.admission import Refusal
 from sealane.consumers.base import AsyncConsumer
 from sealane.consumers.ending import Step
 from sealane.exceptions import (
@@ -35,6 +36,10 @@ class AsyncHttpConsumer(AsyncConsumer):
     ``on_error()``; where that lets it pass before a response began, the answer is 500.
     """
 
+    # A response is over soon; to join a group for each would cost more than it saves.
+    close_on_logout = False
+
+    _can_refuse = True
     _started = False
     _complete = False
     _handling: asyncio.Task[None] | None = None
@@ -95,6 +100,7 @@ class AsyncHttpConsumer(AsyncConsumer):
         self.body.append(body)
         if not message.get("more_body"):
             await self._join_groups()
+            self._watch_user()
             whole = b"".join(self.body)
             self.body[:] = [whole]
             self._handling = self.spawn(self._respond(whole), name="sealane-handle")
@@ -123,6 +129,30 @@ class AsyncHttpConsumer(AsyncConsumer):
         except ConnectionClosed:
             pass
         raise StopConsumer
+
+    def _refusal_of(self, refusal: Refusal) -> list[Message]:
+        headers = [(b"content-type", b"text/plain; charset=utf-8")]
+        return [
+            {"type": "http.response.start", "status": refusal.status, "headers": headers},
+            {"type": "http.response.body", "body": refusal.reason.encode(), "more_body": False},
+        ]
+
+    async def _expel(self, refusal: Refusal) -> None:
+        if self._revalidation is not None:
+            self._revalidation.stop()
+        if self._handling is not None:
+            self._handling.cancel()
+        try:
+            async with asyncio.timeout(self.end_timeout):
+                if self._started:
+                    await AsyncHttpConsumer.send_body(self, b"")  # it is ended where it is
+                else:
+                    for event in self._refusal_of(refusal):
+                        await self.send(event)
+        except (ConnectionClosed, TimeoutError) as error:
+            logger.debug("%s: %s", self._name(), error)
+        finally:
+            self._stop(StopConsumer())
 
     async def _respond(self, body: bytes) -> None:
         """Run :meth:`handle`, and end the consumer with what comes of it."""

@@ -1,10 +1,12 @@
 """WebSocket consumers: one core decides, an async and a sync face call the user's methods."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from functools import partial
 from typing import Any
 
+from sealane.consumers.admission import Refusal
 from sealane.consumers.base import AsyncConsumer
 from sealane.consumers.connection import (
     ConnectionState,
@@ -51,6 +53,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 class WebsocketCore(AsyncConsumer):
     """What both faces share: the state of the connection, and every decision that follows from it."""
 
+    _can_refuse = True
     _state = CONNECTING
     _close_code: int | None = None
     disconnect: Callable[[int], Any]
@@ -98,6 +101,11 @@ class WebsocketCore(AsyncConsumer):
             if not self._overrides_dispatch and getattr(self.websocket_send, "__func__", None) in _FORWARDERS:
                 self._forwards = True
                 self._dispatcher.forward = self._asgi_send if self._sync else self.base_send
+            if self.revalidate is not None:
+                self._begin_watching()
+
+    def _begin_watching(self) -> None:
+        self._watch_user()
 
     def _lost(self, event: Message, error: OSError) -> ConnectionClosed:
         """The server says that the client is gone. Returns what to raise."""
@@ -127,6 +135,26 @@ class WebsocketCore(AsyncConsumer):
         if status is None or "websocket.http.response" not in (self.scope.get("extensions") or {}):
             return [close_event(None, None)]
         return denial_events(status, body.encode() if isinstance(body, str) else body, headers or ())
+
+    def _refusal_of(self, refusal: Refusal) -> list[Message]:
+        if "websocket.http.response" in (self.scope.get("extensions") or {}):
+            return denial_events(refusal.status, refusal.reason.encode(), ())
+        return [close_event(refusal.code, None)]
+
+    async def _expel(self, refusal: Refusal) -> None:
+        if self._revalidation is not None:
+            self._revalidation.stop()
+        connecting = self._state is CONNECTING
+        events = self._refusal_of(refusal) if connecting else [close_event(refusal.code, refusal.reason)]
+        try:
+            # Nothing else goes out from here on. A client that does not read may hold up the close frame.
+            async with asyncio.timeout(self.end_timeout):
+                for event in events:
+                    await self._transmit(event)
+        except (ConnectionClosed, TimeoutError) as error:
+            logger.debug("%s: %s", self._name(), error)
+        finally:
+            self._stop(StopConsumer())
 
     def _read_ahead(self, message: Message) -> bool:
         if message.get("type") != "websocket.disconnect":
@@ -242,6 +270,8 @@ class AsyncWebsocketConsumer(WebsocketCore):
             await self.accept(accepted.subprotocol, accepted.headers)
         except DenyConnection as denied:
             await self.deny(denied.status, denied.body, denied.headers)
+        if self.scope.get("user") is not self._followed_user:
+            await self._follow_user()  # connect() logged somebody in
 
     async def connect(self) -> None:
         """Accept or refuse the connection: ``accept()``, ``close()``, ``deny()``, or their exceptions. Accepts it."""
@@ -346,6 +376,8 @@ class WebsocketConsumer(WebsocketCore, SyncConsumer):
             self.accept(accepted.subprotocol, accepted.headers)
         except DenyConnection as denied:
             self.deny(denied.status, denied.body, denied.headers)
+        if self.scope.get("user") is not self._followed_user:
+            self._wait_for(self._follow_user)  # connect() logged somebody in
 
     def connect(self) -> None:
         """Accept or refuse the connection: ``accept()``, ``close()``, ``deny()``, or their exceptions. Accepts it."""
@@ -412,6 +444,9 @@ class WebsocketConsumer(WebsocketCore, SyncConsumer):
             raise error
         if isinstance(error, FrameError):
             self.close(error.code)
+
+    def _begin_watching(self) -> None:
+        self._loop.call_soon_threadsafe(self._watch_user)
 
     async def _run_disconnect(self, code: int) -> None:
         await self._in_thread(self.disconnect, code)

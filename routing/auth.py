@@ -9,8 +9,11 @@ from django.contrib.sessions.backends.base import SessionBase
 from django.utils.crypto import constant_time_compare
 from django.utils.functional import LazyObject
 
+from sealane.consumers.credentials import CREDENTIALS
+from sealane.consumers.revocation import announce
 from sealane.db import database_sync_to_async
 from sealane.routing.cookies import CookieMiddleware
+from sealane.routing.credentials import SessionCredentials
 from sealane.routing.middleware import BaseMiddleware
 from sealane.routing.sessions import SessionMiddleware
 from sealane.types import ASGIApplication, Receive, Scope, Send
@@ -83,6 +86,7 @@ async def logout(scope: Scope) -> None:
     from django.contrib.auth.models import AnonymousUser
 
     await _logout(_session_of(scope, "logout()"), scope.get("user"))
+    scope.pop(CREDENTIALS, None)
     if "user" in scope:
         scope["user"] = AnonymousUser()
 
@@ -122,6 +126,7 @@ class AuthMiddleware(BaseMiddleware):
         """Find the user. The scope is this middleware's own copy."""
         if type(scope["user"]) is UserLazyObject:
             scope["user"] = await get_user(scope)
+            scope[CREDENTIALS] = SessionCredentials(scope["session"])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope = dict(scope)
@@ -185,6 +190,7 @@ def _login(scope: Scope, session: Any, user: Any, backend: str) -> None:
     session[auth.BACKEND_SESSION_KEY] = backend
     session[auth.HASH_SESSION_KEY] = auth_hash
     scope["user"] = user
+    scope[CREDENTIALS] = SessionCredentials(session)
     auth.user_logged_in.send(sender=user.__class__, request=None, user=user)
 
 
@@ -192,4 +198,7 @@ def _login(scope: Scope, session: Any, user: Any, backend: str) -> None:
 def _logout(session: Any, user: Any) -> None:
     if user is not None and getattr(user, "is_authenticated", True):
         auth.user_logged_out.send(sender=user.__class__, request=None, user=user)
+    session_key = getattr(session, "session_key", None)
     session.flush()
+    if session_key is not None:
+        announce(user, session_key)

@@ -38,6 +38,7 @@ def test_setup_imports_no_server_and_nothing_of_sealane_that_a_command_does_not_
         "sealane.apps",
         "sealane.checks",
         "sealane.exceptions",
+        "sealane.logins",
         "sealane.types",
     }
 

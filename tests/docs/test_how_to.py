@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.contrib.auth.models import AnonymousUser, User
-from django.test import override_settings
+from django.contrib.auth.models import AnonymousUser, Permission, User
+from django.core.exceptions import SynchronousOnlyOperation
+from django.test import RequestFactory, override_settings
 
 from sealane.consumers import (
     AsyncConsumer,
@@ -259,6 +260,44 @@ class TestDenyConnections:
         await communicator.disconnect()
 
 
+class TestAuthenticate:
+    PAGE = HOW_TO / "authenticate.md"
+
+    @pytest.mark.django_db(transaction=True)
+    async def test_users_of_pages(self, reading: Reading, layer: InMemoryChannelLayer) -> None:
+        application = (await reading.read(self.PAGE))["application"]
+        ada = await User.objects.acreate_user("ada")
+        for path, anonymous, member in [("inbox", 401, True), ("audit", 401, 403), ("staff", 401, 403)]:
+            for user, expected in [(None, anonymous), (ada, member)]:
+                page = WebsocketCommunicator(application, f"/ws/{path}/")
+                if user is not None:
+                    await page.login(user)
+                accepted, code = await page.connect()
+                assert (accepted or code) == expected
+                await page.disconnect()
+        page = await WebsocketCommunicator(application, "/ws/inbox/").login(ada)
+        async with page:
+            await page.send_json_to({"subject": "Tea"})
+            assert await page.receive_json_from() == {"from": "ada", "subject": "Tea"}
+            ada.is_active = False
+            await ada.asave()
+            assert await page.receive_close() == 4401
+
+    @pytest.mark.django_db(transaction=True)
+    async def test_looking_again(self, reading: Reading, layer: InMemoryChannelLayer) -> None:
+        consumer = (await reading.read(self.PAGE))["AuditConsumer"]
+        assert consumer.revalidate == 60
+        consumer.revalidate = 0.01
+        ada = await User.objects.acreate_user("ada", first_name="Ada", last_name="Lovelace")
+        view = await Permission.objects.aget(codename="view_user")
+        await ada.user_permissions.aadd(view)
+        async with socket(consumer, user=await User.objects.aget()) as page:
+            await page.send_to("Who am I?")
+            assert await page.receive_from() == "You are Ada Lovelace."
+            await ada.user_permissions.aremove(view)
+            assert await page.receive_close() == 4403
+
+
 class TestSyncConsumers:
     PAGE = HOW_TO / "sync-consumers.md"
 
@@ -320,7 +359,9 @@ class TestMoveFromChannels:
         for module in ("sealane.consumers", "sealane.routing"):
             ours = {(module, name) for name in import_module(module).__all__}
             # What Channels does not have.
-            ours -= {("sealane.consumers", "AsyncEventStreamConsumer"), ("sealane.routing", "not_found")}
+            guards = ("login_required", "permission_required", "user_passes_test")
+            ours -= {("sealane.consumers", name) for name in ("AsyncEventStreamConsumer", *guards)}
+            ours -= {("sealane.routing", "not_found")}
             assert ours <= named
 
     async def test_what_connect_returns_for_a_refusal(self) -> None:
