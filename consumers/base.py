@@ -13,7 +13,7 @@ from sealane.consumers.ending import Step, conclude
 from sealane.consumers.handlers import ENDINGS, HandlerTable
 from sealane.consumers.overrides import refuse_coroutines, require_awaitables
 from sealane.consumers.pull import PullQueue
-from sealane.consumers.revalidation import Complaint, Revalidation
+from sealane.consumers.revalidation import PATIENCE, Complaint, Revalidation
 from sealane.consumers.revocation import REVOKED, judge, user_group
 from sealane.db import DatabaseUse
 from sealane.exceptions import (
@@ -416,7 +416,8 @@ class AsyncConsumer:
             return
         credentials = credentials_of(self.scope)
         try:
-            fresh = await credentials.recheck()
+            async with asyncio.timeout(PATIENCE):
+                fresh = await credentials.recheck()
         except Exception as error:
             # The type alone: a text that we did not write may hold a token.
             if _unanswered.is_due():
@@ -483,6 +484,7 @@ class AsyncConsumer:
         name = self._name()
         if self._revalidation is not None:
             self._revalidation.stop()
+            self._revalidation = None  # they refer to each other
         if self._spawned:
             yield Step(f"The end of the spawned tasks of {name}", self.end_timeout, self._cancel_spawned)
         yield from self._protocol_steps(error)

@@ -6,10 +6,13 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
-__all__ = ["SPACING", "Complaint", "Revalidation"]
+__all__ = ["PATIENCE", "SPACING", "Complaint", "Revalidation"]
 
 #: Seconds that lie between two checks of one connection at least, however many messages ask for one.
 SPACING: Final = 1.0
+
+#: Seconds after which a question that was not answered counts as one that cannot be answered now.
+PATIENCE: Final = 30.0
 
 #: The part of an interval by which each is made shorter, at random: connections that came together drift apart.
 SPREAD: Final = 0.1

@@ -9,6 +9,7 @@ from sealane.routing.not_found import not_found
 from sealane.routing.origin import AllowedHostsOriginValidator, OriginValidator
 from sealane.routing.protocol import ProtocolTypeRouter
 from sealane.routing.sessions import SessionMiddleware, SessionMiddlewareStack
+from sealane.routing.token import TokenAuthMiddleware
 from sealane.routing.url import URLRouter
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "ProtocolTypeRouter",
     "SessionMiddleware",
     "SessionMiddlewareStack",
+    "TokenAuthMiddleware",
     "URLRouter",
     "get_default_application",
     "get_user",

@@ -284,6 +284,39 @@ class TestAuthenticate:
             assert await page.receive_close() == 4401
 
     @pytest.mark.django_db(transaction=True)
+    async def test_tokens(self, reading: Reading, layer: InMemoryChannelLayer) -> None:
+        names = await reading.read(self.PAGE)
+        ada = await User.objects.acreate_user("ada")
+        token = "5up3r-s3cr3t"
+
+        def visit(application: str, **options: Any) -> WebsocketCommunicator:
+            return WebsocketCommunicator(names[application], "/ws/inbox/", **options)
+
+        header = {"Authorization": f"Bearer {token}"}
+        clients = [
+            visit("token_application", headers=header),
+            visit("token_application", subprotocols=["bearer", token]),
+            visit("message_application", headers=header),
+            visit("message_application"),
+            visit("mixed_application", headers=header),
+            await visit("mixed_application").login(ada),
+        ]
+        for client in clients:
+            async with client:
+                if client is clients[3]:
+                    await client.send_json_to({"token": token})
+                await client.send_json_to({"subject": "Tea"})
+                assert await client.receive_json_from() == {"from": "ada", "subject": "Tea"}
+        for application, client_headers in [
+            ("token_application", {}),
+            ("token_application", {"Authorization": "Bearer other"}),
+            ("mixed_application", {}),
+        ]:
+            stranger = visit(application, headers=client_headers)
+            assert await stranger.connect() == (False, 401)
+            await stranger.disconnect()
+
+    @pytest.mark.django_db(transaction=True)
     async def test_looking_again(self, reading: Reading, layer: InMemoryChannelLayer) -> None:
         consumer = (await reading.read(self.PAGE))["AuditConsumer"]
         assert consumer.revalidate == 60
@@ -361,7 +394,7 @@ class TestMoveFromChannels:
             # What Channels does not have.
             guards = ("login_required", "permission_required", "user_passes_test")
             ours -= {("sealane.consumers", name) for name in ("AsyncEventStreamConsumer", *guards)}
-            ours -= {("sealane.routing", "not_found")}
+            ours -= {("sealane.routing", name) for name in ("TokenAuthMiddleware", "not_found")}
             assert ours <= named
 
     async def test_what_connect_returns_for_a_refusal(self) -> None:

@@ -18,6 +18,7 @@ PUBLIC = {
     "ProtocolTypeRouter",
     "SessionMiddleware",
     "SessionMiddlewareStack",
+    "TokenAuthMiddleware",
     "URLRouter",
     "get_default_application",
     "get_user",
