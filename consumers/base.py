@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, ClassVar, Literal, Protocol
 
 from sealane.consumers.admission import UNAUTHENTICATED, Refusal, UserTest, examine, is_logged_in
-from sealane.consumers.credentials import CREDENTIALS, Credentials, credentials_of
+from sealane.consumers.credentials import CREDENTIALS, credentials_of
 from sealane.consumers.dispatch import Dispatcher
 from sealane.consumers.ending import Step, conclude
 from sealane.consumers.handlers import ENDINGS, HandlerTable
@@ -445,8 +445,9 @@ class AsyncConsumer:
         """Handle that a login of the user has ended somewhere."""
         if not is_logged_in(self.scope.get("user")):
             return
-        credentials: Credentials | None = self.scope.get(CREDENTIALS)
-        match judge(message, None if credentials is None else credentials.session_key):
+        # Where a middleware of the user's own left no credentials, a session may be there all the same.
+        source = self.scope.get(CREDENTIALS) or self.scope.get("session")
+        match judge(message, getattr(source, "session_key", None)):
             case "close":
                 await self._expel(UNAUTHENTICATED)
             case "check":

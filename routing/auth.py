@@ -35,6 +35,9 @@ async def get_user(scope: Scope) -> "AbstractBaseUser | AnonymousUser":
     by a cookie when SessionMiddleware answers; after that none can follow, so ask early in a connection's
     life.
 
+    Where the scope has no user yet, the session becomes what the user's connection is measured by: see ``revalidate``
+    and ``close_on_logout`` of consumers.
+
     A session that nobody has begun costs nothing. Any other is one visit to a database thread, where the
     session is loaded and the user fetched. A scope without a session is a ValueError.
     """
@@ -45,6 +48,8 @@ async def get_user(scope: Scope) -> "AbstractBaseUser | AnonymousUser":
         session.accessed = True  # the answer depends on it, and tells caches so
         return AnonymousUser()
     user: AbstractBaseUser | AnonymousUser = await _get_user(session)
+    if scope.get("user") is None or type(scope["user"]) is UserLazyObject:
+        scope.setdefault(CREDENTIALS, SessionCredentials(session))
     return user
 
 
@@ -126,7 +131,6 @@ class AuthMiddleware(BaseMiddleware):
         """Find the user. The scope is this middleware's own copy."""
         if type(scope["user"]) is UserLazyObject:
             scope["user"] = await get_user(scope)
-            scope[CREDENTIALS] = SessionCredentials(scope["session"])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope = dict(scope)

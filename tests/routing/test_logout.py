@@ -4,6 +4,8 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,11 +33,13 @@ from sealane.consumers.revalidation import Complaint
 from sealane.consumers.revocation import revoked_message, user_group
 from sealane.db import aclose_old_connections
 from sealane.exceptions import ChannelLayerUnavailable
-from sealane.layers import InMemoryChannelLayer, channel_layers
-from sealane.routing import AuthMiddlewareStack, login, logout
+from sealane.layers import InMemoryChannelLayer, RedisChannelLayer, RedisPubSubChannelLayer, channel_layers
+from sealane.routing import AuthMiddleware, AuthMiddlewareStack, SessionMiddlewareStack, get_user, login, logout
 from sealane.routing import credentials as session_credentials
 from sealane.testing import HttpCommunicator, WebsocketCommunicator
+from sealane.types import Scope
 from tests.routing.exchange import busy_database_thread, cookie_headers, served
+from tests.servers import Server, available
 
 #: Seconds between two checks, where a test wants them soon. It waits for what follows, not for the time.
 SOON = 0.01
@@ -472,6 +476,22 @@ async def test_a_client_that_does_not_read_is_let_go(ada: User) -> None:
     assert consumer.code == [4401]
 
 
+@pytest.mark.parametrize("engine", ["db", "cached_db", "cache", "file", "signed_cookies"])
+async def test_every_engine_of_django_is_looked_into(ada: User, engine: str, tmp_path: Path) -> None:
+    path = f"django.contrib.sessions.backends.{engine}"
+    with override_settings(SESSION_ENGINE=path, SESSION_FILE_PATH=str(tmp_path)):
+        client = await sync_to_async(browser)()
+        session = import_module(path).SessionStore(key_of(client))
+        credentials = session_credentials.SessionCredentials(session)
+        assert await credentials.recheck() == ada
+        assert credentials.session_key == key_of(client)
+        await sync_to_async(client.logout)()
+        # What is in the cookie itself, nobody can take back.
+        assert await credentials.recheck() == (ada if engine == "signed_cookies" else None)
+        await sync_to_async(User.objects.update)(password="!")
+        assert await credentials.recheck() is None
+
+
 # Users who came without a session
 
 
@@ -484,6 +504,22 @@ async def test_a_user_from_elsewhere_is_looked_up_by_the_account(ada: User) -> N
         async with page:
             await sync_to_async(User.objects.update)(**change)
             assert await page.receive_close() == 4401
+
+
+@pytest.mark.parametrize("way", ["as for Channels", "by Django"])
+async def test_a_middleware_of_ones_own_that_asks_the_session(ada: User, way: str) -> None:
+    class Own(AuthMiddleware):
+        async def resolve_scope(self, scope: Scope) -> None:
+            if way == "by Django":
+                scope["user"] = await User.objects.aget(pk=await scope["session"].aget(auth.SESSION_KEY))
+            else:
+                scope["user"]._wrapped = await get_user(scope)
+
+    client = await sync_to_async(browser)()
+    application = SessionMiddlewareStack(Own(make(revalidate=60).as_asgi()))
+    async with WebsocketCommunicator(application, "/", cookie_headers(sessionid=key_of(client))) as page:
+        await sync_to_async(client.logout)()
+        assert await page.receive_close() == 4401
 
 
 async def test_a_user_that_cannot_be_looked_up_is_an_error_that_says_what_to_do(database: None) -> None:
@@ -532,6 +568,32 @@ async def test_a_response_under_way_ends(ada: User, begun: bool) -> None:
         start, *body = [await request.receive_output() for _ in range(3 if begun else 2)]
         assert start["status"] == (200 if begun else 401)
         assert b"".join(part["body"] for part in body) == (b"one " if begun else b"Authentication required")
+
+
+# Between processes
+
+
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[Server]:
+    if not available("valkey"):
+        pytest.skip("there is no valkey-server here")
+    with Server("valkey") as server:
+        yield server
+
+
+@pytest.mark.parametrize("kind", [RedisChannelLayer, RedisPubSubChannelLayer])
+async def test_a_logout_in_another_process_is_heard(ada: User, valkey: Server, kind: Any) -> None:
+    client = await sync_to_async(browser)()
+    # Each has connections of its own, as two processes do.
+    async with kind([valkey.url]) as of_the_socket, kind([valkey.url]) as of_the_page:
+        before = channel_layers.set("default", of_the_socket)
+        try:
+            async with socket(make(), client) as page:
+                channel_layers.set("default", of_the_page)
+                await sync_to_async(client.logout)()
+                assert await page.receive_close() == 4401
+        finally:
+            channel_layers.set("default", before)
 
 
 # On a server
