@@ -6,15 +6,13 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, ClassVar, Literal, Protocol
 
-from sealane.consumers.admission import UNAUTHENTICATED, Refusal, UserTest, examine, is_logged_in
-from sealane.consumers.credentials import CREDENTIALS, credentials_of
+from sealane.consumers.attendance import Attendance
 from sealane.consumers.dispatch import Dispatcher
 from sealane.consumers.ending import Step, conclude
 from sealane.consumers.handlers import ENDINGS, HandlerTable
 from sealane.consumers.overrides import refuse_coroutines, require_awaitables
 from sealane.consumers.pull import PullQueue
-from sealane.consumers.revalidation import PATIENCE, Complaint, Revalidation
-from sealane.consumers.revocation import REVOKED, judge, user_group
+from sealane.consumers.revocation import REVOKED
 from sealane.db import DatabaseUse
 from sealane.exceptions import (
     ConnectionClosed,
@@ -32,10 +30,6 @@ __all__ = ["AsyncConsumer", "ConsumerApplication"]
 
 logger = logging.getLogger("sealane.consumers")
 
-# What all connections would say at the same time, when a server is away.
-_unanswered = Complaint()
-_unheard = Complaint()
-
 
 class ConsumerApplication(Protocol):
     """What :meth:`AsyncConsumer.as_asgi` returns: an ASGI application that knows its consumer."""
@@ -47,7 +41,7 @@ class ConsumerApplication(Protocol):
     def __call__(self, scope: Scope, receive: Receive, send: Send, /) -> Any: ...
 
 
-class AsyncConsumer:
+class AsyncConsumer(Attendance):
     """Handle one connection: dispatch each of its messages to the method that its ``type`` names.
 
     ``chat.message`` goes to ``async def chat_message(self, message)``. Messages come from the client and from the
@@ -98,12 +92,6 @@ class AsyncConsumer:
     _dispatcher: Dispatcher
     _database: DatabaseUse
     _spawned: set[asyncio.Task[Any]] | None = None
-    #: Whether the protocol is one in which somebody can be refused, so that decorators for users apply.
-    _can_refuse: ClassVar[bool] = False
-    _user_tests: ClassVar[tuple[UserTest, ...]] = ()
-    _revalidation: Revalidation | None = None
-    _followed_user: Any = None
-    _followed_group: str | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -346,112 +334,9 @@ class AsyncConsumer:
         if (dispatcher is None or not dispatcher.stop(error)) and not isinstance(error, StopConsumer):
             logger.error("%s: an error after its end", self._name(), exc_info=error)
 
-    # The user
-
-    async def _refused(self, receive: Receive, send: Send) -> bool:
-        """Refuse a connection whose user may not use the consumer. Returns whether it did."""
-        try:
-            refusal = await examine(self._user_tests, self.scope)
-        finally:
-            if self._database.is_due():
-                await self._database.close_old_connections()
-        if refusal is None:
-            return False
-        event = await receive()
-        if not event["type"].endswith(".disconnect"):
-            try:
-                for answer in self._refusal_of(refusal):
-                    await send(answer)
-            except OSError as error:
-                logger.debug("%s: nobody was there to be refused: %s", self._name(), error)
-        return True
-
-    def _refusal_of(self, refusal: Refusal) -> list[Message]:
-        """The events that refuse a connection which was not answered yet."""
-        raise NotImplementedError
-
-    async def _expel(self, refusal: Refusal) -> None:
-        """End the connection of a user who may not have it any more."""
-        raise NotImplementedError
-
-    async def _follow_user(self) -> None:
-        """Be in the group of the scope's user, which is told when a login of theirs ends.
-
-        A layer that is away refuses nobody: then it is tried again when the user is read anew.
-        """
-        user = self.scope.get("user")
-        layer = self.channel_layer
-        if user is self._followed_user or not self.close_on_logout or layer is None or "groups" not in layer.extensions:
-            return
-        group, before = user_group(user), self._followed_group
-        try:
-            if before is not None and before != group:
-                await layer.group_discard(before, self.channel_name)
-                self._followed_group = None
-            if group is not None and before != group:
-                await layer.group_add(group, self.channel_name)
-            self._followed_user, self._followed_group = user, group
-        except Exception as error:
-            if _unheard.is_due():
-                logger.warning("%s would not notice a logout: %s", self._name(), error)
-
-    def _watch_user(self) -> None:
-        """Begin to read the user anew at intervals. Called in the thread of the event loop."""
-        # A synchronous consumer may be told late that it has accepted.
-        if self.revalidate is not None and self._dispatcher.outcome is None:
-            self._make_revalidation().start()
-
-    def _make_revalidation(self) -> Revalidation:
-        if self._revalidation is None:
-            # A synchronous consumer's own spawn() takes a function.
-            spawn = functools.partial(AsyncConsumer.spawn, self, name="sealane-revalidate")
-            loop = asyncio.get_running_loop()
-            self._revalidation = Revalidation(self.revalidate, self._check_user, spawn, loop)
-        return self._revalidation
-
-    async def _check_user(self) -> None:
-        """Read the user anew, and end the connection of one who may not have it any more."""
-        user = self.scope.get("user")
-        if not is_logged_in(user):
-            return
-        credentials = credentials_of(self.scope)
-        try:
-            async with asyncio.timeout(PATIENCE):
-                fresh = await credentials.recheck()
-        except Exception as error:
-            # The type alone: a text that we did not write may hold a token.
-            if _unanswered.is_due():
-                logger.warning(
-                    "%s: the user could not be read anew, and stays until the next try: %s",
-                    self._name(),
-                    type(error).__qualname__,
-                )
-            return
-        if self.scope.get("user") is not user:
-            return  # a handler logged somebody in or out meanwhile
-        if fresh is None:
-            await self._expel(UNAUTHENTICATED)
-            return
-        self.scope["user"] = fresh
-        if self._followed_user is user:
-            self._followed_user = fresh
-        refusal = await examine(self._user_tests, self.scope)
-        if refusal is not None:
-            await self._expel(refusal)
-        else:
-            await self._follow_user()
-
-    async def _revoked(self, message: Message) -> None:
-        """Handle that a login of the user has ended somewhere."""
-        if not is_logged_in(self.scope.get("user")):
-            return
-        # Where a middleware of the user's own left no credentials, a session may be there all the same.
-        source = self.scope.get(CREDENTIALS) or self.scope.get("session")
-        match judge(message, getattr(source, "session_key", None)):
-            case "close":
-                await self._expel(UNAUTHENTICATED)
-            case "check":
-                self._make_revalidation().ask()
+    def _begin_check(self, check: Coroutine[Any, Any, None]) -> None:
+        # A synchronous consumer's own spawn() takes a function.
+        AsyncConsumer.spawn(self, check, name="sealane-revalidate")
 
     # Groups and the end
 

@@ -25,7 +25,7 @@ from sealane.consumers import (
     AsyncHttpConsumer,
     AsyncWebsocketConsumer,
     WebsocketConsumer,
-    base,
+    attendance,
     permission_required,
 )
 from sealane.consumers.credentials import CREDENTIALS
@@ -272,7 +272,7 @@ async def test_a_client_cannot_send_it(ada: User) -> None:
 async def test_a_layer_that_is_away_refuses_nobody(
     ada: User, layer: InMemoryChannelLayer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(base, "_unheard", Complaint())
+    monkeypatch.setattr(attendance, "_unheard", Complaint())
 
     async def fail(group: str, channel: str) -> None:
         raise ChannelLayerUnavailable("redis://somewhere", "did not answer", 5.0)
@@ -387,7 +387,7 @@ async def test_messages_do_not_wait_for_a_look(ada: User) -> None:
 async def test_a_database_that_is_away_closes_nobody_and_is_asked_again(
     ada: User, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(base, "_unanswered", Complaint())
+    monkeypatch.setattr(attendance, "_unanswered", Complaint())
     tries: list[int] = []
     reread = session_credentials._reread
 

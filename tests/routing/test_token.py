@@ -12,7 +12,7 @@ from django.contrib.auth.models import AnonymousUser
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from sealane.consumers import AsyncHttpConsumer, AsyncWebsocketConsumer, base, login_required
+from sealane.consumers import AsyncHttpConsumer, AsyncWebsocketConsumer, attendance, login_required
 from sealane.consumers.credentials import CREDENTIALS
 from sealane.consumers.revalidation import Complaint
 from sealane.exceptions import DenyConnection
@@ -337,7 +337,7 @@ async def test_a_token_that_is_withdrawn_closes(registry: Registry) -> None:
 async def test_a_verifier_that_fails_later_closes_nobody_and_shows_nothing(
     registry: Registry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(base, "_unanswered", Complaint())
+    monkeypatch.setattr(attendance, "_unanswered", Complaint())
     failing = False
     verify = registry.verify
 
