@@ -115,6 +115,9 @@ class Attendance:
         try:
             async with asyncio.timeout(PATIENCE):
                 fresh = await credentials.recheck()
+                # Before the scope has them: a test that cannot be made says nothing about the user.
+                tests = () if fresh is None else self._user_tests
+                refusal = await examine(tests, {**self.scope, "user": fresh})
         except Exception as error:
             # The type alone: a text that we did not write may hold a token.
             if _unanswered.is_due():
@@ -127,12 +130,11 @@ class Attendance:
         if self.scope.get("user") is not user:
             return  # a handler logged somebody in or out meanwhile
         if fresh is None:
-            await self._expel(UNAUTHENTICATED)
-            return
-        self.scope["user"] = fresh
-        if self._followed_user is user:
-            self._followed_user = fresh
-        refusal = await examine(self._user_tests, self.scope)
+            refusal = UNAUTHENTICATED
+        else:
+            self.scope["user"] = fresh
+            if self._followed_user is user:
+                self._followed_user = fresh
         if refusal is not None:
             await self._expel(refusal)
         else:

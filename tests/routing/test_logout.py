@@ -27,6 +27,7 @@ from sealane.consumers import (
     WebsocketConsumer,
     attendance,
     permission_required,
+    user_passes_test,
 )
 from sealane.consumers.credentials import CREDENTIALS
 from sealane.consumers.revalidation import Complaint
@@ -408,6 +409,26 @@ async def test_a_database_that_is_away_closes_nobody_and_is_asked_again(
     assert [record.getMessage() for record in caplog.records] == [
         "Room at '/': the user could not be read anew, and stays until the next try: OperationalError"
     ]
+
+
+async def test_a_test_that_cannot_be_made_closes_nobody(
+    ada: User, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(attendance, "_unanswered", Complaint())
+    made: list[Any] = []
+
+    async def is_welcome(user: Any) -> bool:
+        made.append(user)
+        if len(made) > 1:
+            raise OperationalError
+        return True
+
+    consumer = user_passes_test(is_welcome)(make(revalidate=SOON))
+    async with socket(consumer, await sync_to_async(browser)()) as page:
+        await until(lambda: len(made) >= 3)
+        await page.send_to("")
+        assert await page.receive_from() == "ada"
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 async def test_a_client_that_leaves_during_a_look_leaves_nothing(ada: User, monkeypatch: pytest.MonkeyPatch) -> None:
