@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import AnonymousUser, Permission, User
-from django.core.exceptions import SynchronousOnlyOperation
-from django.test import RequestFactory, override_settings
+from django.test import override_settings
 
 from sealane.consumers import (
     AsyncConsumer,
