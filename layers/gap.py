@@ -14,9 +14,9 @@ class Gap:
 
     ``reason`` is "forgotten" where the server had lost its data or the process was away for longer than its lease, so
     that the layer registered anew; "trimmed" where more waited than the server keeps; "rewound" where a server took
-    over that was behind; "disconnected" where a layer that keeps nothing had lost its connection. ``lost`` is how many
-    entries were missed, None where that is not known: an entry is one message for a channel, or for all members of a
-    group. ``seconds`` is for how long nothing had been received.
+    over, or came back, that may lack what was acknowledged before; "disconnected" where a layer that keeps nothing had
+    lost its connection. ``lost`` is how many entries were missed, None where that is not known: an entry is one message
+    for a channel, or for all members of a group. ``seconds`` is for how long nothing had been received.
     """
 
     reason: GapReason

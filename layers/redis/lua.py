@@ -8,7 +8,16 @@ version per layer; everything else is the same for all.
 
 from typing import Final
 
-__all__ = ["BROADCAST_TO_NOBODY", "FIRST_WRITE", "HELD", "LIVING_BY_LEASE", "POST_TO_STREAM", "SHARD", "SWEEP"]
+__all__ = [
+    "BROADCAST_TO_NOBODY",
+    "FIRST_WRITE",
+    "HELD",
+    "LINEAGE",
+    "LIVING_BY_LEASE",
+    "POST_TO_STREAM",
+    "SHARD",
+    "SWEEP",
+]
 
 #: The keys of a shard begin with the last key that the caller names.
 SHARD: Final = """
@@ -58,6 +67,26 @@ end
 BROADCAST_TO_NOBODY: Final = """
 local function broadcast()
   return 0
+end
+"""
+
+#: lineage() returns which course of writes the server has taken part in, for ``sealane.layers.redis.lineage``. What the
+#: user may not ask for, or the server does not know, is empty.
+LINEAGE: Final = """
+local function ask(...)
+  local reply = redis.pcall(...)
+  return type(reply) == 'string' and reply or ''
+end
+
+local function lineage()
+  local replication = ask('INFO', 'replication')
+  return table.concat({
+    string.match(replication, 'master_replid:(%x+)') or '',
+    string.match(replication, 'master_replid2:(%x+)') or '',
+    string.match(ask('INFO', 'server'), 'run_id:(%x+)') or '',
+    string.find(S, '{', 1, true) and ask('CLUSTER', 'MYSHARDID') or '',
+    string.match(ask('INFO', 'persistence'), 'aof_enabled:(%d)') or '',
+  }, ',')
 end
 """
 

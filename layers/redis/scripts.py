@@ -34,6 +34,7 @@ from sealane.layers.redis.lua import (
     BROADCAST_TO_NOBODY,
     FIRST_WRITE,
     HELD,
+    LINEAGE,
     LIVING_BY_LEASE,
     POST_TO_STREAM,
     SHARD,
@@ -132,7 +133,8 @@ if redis.call('EXISTS', stream) == 0 then
 end
 redis.call('PEXPIRE', stream, keep)
 redis.call('ZADD', S .. ':r', now + ttl, mailbox)
-return {number, fresh, now, behind}
+-- Who does not read on from a position does not ask which server this is.
+return {number, fresh, now, behind, position and lineage()}
 """
 
 _REFRESH: Final = """
@@ -292,7 +294,7 @@ class Scripts:
     #: channels, channels of other shards]. Numbered.
     group_send: Script
     #: (mailbox, lease ms, stream's life ms, last number read, its id) -> [last number posted, 1 where there was
-    #: no lease, now, 1 where the server does not know what was read].
+    #: no lease, now, 1 where the server does not know what was read, and with an id the text of a ``Lineage``].
     register: Script
     #: (mailbox, lease ms, stream's life ms, id to keep from, expiry, plain channel...) -> [last number posted, or 0
     #: where the lease is gone, now, dropped_expired].
@@ -369,7 +371,7 @@ def make_scripts(post: str, living: str, broadcast: str) -> Scripts:
         post=posting("post", _POST),
         send=storing("send", _SEND),
         group_send=storing("group_send", broadcast, _GROUP_SEND),
-        register=plain("register", _REGISTER),
+        register=plain("register", LINEAGE, _REGISTER),
         refresh=plain("refresh", "local EXPIRY = tonumber(ARGV[5])\n", SWEEP, _LEAVE_GROUPS, _REFRESH),
         unregister=storing("unregister", _LEAVE_GROUPS, _UNREGISTER),
         join=counted("join", _JOIN, _JOINED),

@@ -13,7 +13,8 @@ from sealane.exceptions import ChannelLayerUnavailable
 from sealane.layers.gap import Gap, GapReason
 from sealane.layers.redis.board import Delivery
 from sealane.layers.redis.branch import Branch
-from sealane.layers.redis.opening import Opening
+from sealane.layers.redis.lineage import Lineage, Succession
+from sealane.layers.redis.opening import ERROR_REPLIES, Opening
 from sealane.layers.redis.pipeline import Argument
 from sealane.layers.redis.progress import Progress
 from sealane.layers.redis.reader import Entry, StreamReader
@@ -53,9 +54,17 @@ class StreamBranch(Branch):
         self._heard = time.monotonic()
         self._registered = False
         self._healing = False
+        # What the server was whose entries are read.
+        self._lineage: Lineage | None = None
+        # Whether another one was found than that. What was missed there is told when the reader has come to it: until
+        # then it may still bring what was posted before.
+        self._elsewhere = False
+        self._missed: Gap | None = None
         # Whether the server is to be told again what it has forgotten, and whether it is behind what was read.
         self._forgotten = False
         self._behind = False
+        # When it was last gone back to what such a server has, by time.monotonic().
+        self._rewound = float("-inf")
         self._untrimmed = 0
         # The entry of somebody else for which the stream is removed.
         self._disposing = b""
@@ -118,70 +127,110 @@ class StreamBranch(Branch):
             self._take_registration(known, asked, future.result())
             # Whoever called has seen to it.
             self._forgotten = False
-            if self._behind:
-                self.reader.drop()
+            self._tell_or_look(asked)
 
-    def _take_registration(self, known: bool, asked: float, reply: list[int]) -> None:
-        """Note what a reply of ``register`` tells about the server.
+    def _take_registration(self, known: bool, asked: float, reply: list[Any]) -> Lineage | None:
+        """Note what a reply of ``register`` tells about the server, and return what server it is, if that is known.
 
-        ``known`` is whether it was known to the server when that was sent, at ``asked``: of two that are under way over
-        two connections the reply to the later one may be the first to come.
+        ``known`` is whether the mailbox was known to the server when that was sent, at ``asked``: of two that are under
+        way over two connections the reply to the later one may be the first to come.
         """
-        number, fresh, now, behind = reply
+        number, fresh, now, behind, text = reply
         self._note_time(now)
         self._registered = True
         seconds = time.monotonic() - self._heard
         self._heard = time.monotonic()
-        self._behind |= bool(behind)
+        # Not of a position from which it was gone back since.
+        self._behind |= bool(behind) and asked > self._rewound
         if known and fresh:
             self._forgotten = True
-            self.posted = min(self.posted, number)
-            self._apply(number)
-            self._note_found("forgotten", asked, seconds)
+            self._missed = Gap("forgotten", None, seconds)
+            self._count_from(number)
+        lineage = Lineage.of(text)
+        if self._lineage is None:
+            self._lineage = lineage
+        self._elsewhere = lineage is not None and lineage != self._lineage
+        return lineage
 
-    def _note_found(self, reason: GapReason, asked: float, seconds: float) -> None:
-        """Tell a gap, unless one was found by another call since this one was made."""
-        if self._found < asked:
+    def _tell_or_look(self, asked: float) -> None:
+        """Tell what was missed, or let the reader find it out and tell it, before it reads on."""
+        if self._behind or self._elsewhere:
+            self.reader.drop()
+        else:
+            self._tell_missed(asked)
+
+    def _miss(self, reason: GapReason, seconds: float) -> None:
+        if self._missed is None:
+            self._missed = Gap(reason, None, seconds)
+
+    def _tell_missed(self, asked: float) -> None:
+        """Tell a gap that is known of, unless one was told since the call was made that found it."""
+        gap, self._missed = self._missed, None
+        if gap is not None and self._found < asked:
             self._found = time.monotonic()
-            self.mailbox.note_gap(self, Gap(reason, None, seconds))
+            self.mailbox.note_gap(self, gap)
+
+    def _count_from(self, number: int) -> None:
+        """Expect no entry of this loop's after this number, from which the server counts on."""
+        self.posted = min(self.posted, number)
+        self._later = deque((min(after, number), joins, group, name) for after, joins, group, name in self._later)
+        self._apply(self.progress.number)
 
     async def on_connect(self, opening: Opening) -> None:
         if self.opened:
             known, asked = self._registered, time.monotonic()
+            silent = asked - self._heard
             reply = await opening.run(self.scripts.register, (self.base,), self._registration())
             self._take_registration(known, asked, reply)
             if self._forgotten:
                 await self.restoration.tell_first(opening, self.restoration.everything())
                 self._forgotten = False
-            elif known:
-                # One that took over, or came back, may have all that was read, and lack who joined last.
-                added = await self.restoration.tell_first(opening, self.restoration.memberships())
-                self._note_added(added, asked)
-            if self._behind:
-                # It finds out what is new before it reads on, so that the order is kept.
-                self.reader.drop()
+            elif known and await self.restoration.tell_first(opening, self.restoration.memberships()):
+                # It took over, or came back, with all that was read, and without those who joined last.
+                self._miss("rewound", silent)
+            self._tell_or_look(asked)
 
     async def _check(self, opening: Opening) -> None:
-        """Look, before anything is read over a new connection, whether the server still has what was read."""
-        if self.progress.number == 1:
+        """Look, before anything is read over a new connection, whether the server still has what was posted."""
+        if self._lineage is None and self.progress.number == 1:
             return  # nothing yet; that the mailbox is known is up to the link
         register = self.scripts.register
         known, asked = self._registered, time.monotonic()
+        silent = asked - self._heard
         reply = await opening.call("EVAL", register.source, 1, self.base, *self._registration())
-        self._take_registration(known, asked, reply)
+        lineage = self._take_registration(known, asked, reply)
+        has_all = await self._has_all(lineage, opening)
+        if self._missed is not None or self._behind or not has_all:
+            # Before anything is told: what is sent to the groups from then on is not missed.
+            await opening.call("SCRIPT", "LOAD", self.scripts.rejoin.source)
+            await self.restoration.tell_first(opening, self.restoration.memberships())
+        entries: list[Entry] | None = None
+        if self._behind:
+            # With the last one that was read, where it is there: what follows it is not to be read again.
+            entries = await opening.call("XRANGE", self.stream, "-", self.progress.position)
+        # From here on nothing is awaited: a connection that is lost before leaves all this to the next one.
+        self._lineage, self._elsewhere = lineage, False
+        if entries is not None or not has_all:
+            self._miss("rewound", silent)
+            self._count_from(reply[0] if entries is None else self.progress.number)
+        self._tell_missed(asked)
+        if entries is not None:
+            self._behind = False
+            self._rewound = time.monotonic()
+            self._take(self.progress.rewind(entries), again=True)
         if self._forgotten and self.link.connected:
             self.heal()
-        if self._behind:
-            self._behind = False
-            # With the last one that was read, where it is there: what follows it is not to be read again.
-            self._recover(await opening.call("XRANGE", self.stream, "-", self.progress.position))
 
-    def _recover(self, entries: list[Entry]) -> None:
-        """Take what is new of what a server has that was behind when it took over, and read on from there."""
-        self.posted = min(self.posted, self.progress.number)
-        self._apply(self.progress.number)
-        self.mailbox.note_gap(self, Gap("rewound", None, time.monotonic() - self._heard))
-        self._take(self.progress.rewind(entries), again=True)
+    async def _has_all(self, lineage: Lineage | None, opening: Opening) -> bool:
+        """Return whether a server has all that was acknowledged by the one before it, as far as that can be known."""
+        if lineage is None or self._lineage is None:
+            return True
+        succession = lineage.follows(self._lineage, in_cluster=bool(self.options.places[self.shard].tag))
+        if succession is Succession.RESTARTED:
+            with contextlib.suppress(*ERROR_REPLIES):
+                _, policy = await opening.call("CONFIG", "GET", "appendfsync")
+                return bool(policy == b"always")
+        return succession is Succession.KEPT
 
     def heal(self) -> None:
         if self.opened and not self._healing and not self.mailbox.closed:
@@ -196,7 +245,8 @@ class StreamBranch(Branch):
     def _note_added(self, added: int, asked: float) -> None:
         """Tell a gap where the server did not know of memberships that it was told again."""
         if added > 0:
-            self._note_found("rewound", asked, time.monotonic() - self._heard)
+            self._miss("rewound", time.monotonic() - self._heard)
+            self._tell_or_look(asked)
 
     def beat(self) -> None:
         if self.opened:

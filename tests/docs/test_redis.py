@@ -260,7 +260,7 @@ async def test_the_rights_are_enough(kind: type[RedisLayer]) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_the_rights_are_enough_on_a_cluster(kind: type[RedisLayer]) -> None:
-    [more] = re.findall(r"On a Cluster add `(.+?)`", RUN.read_text())
+    [more] = re.findall(r"On a Cluster add\s`(.+?)`", RUN.read_text())
     with Cluster() as cluster:
         for node in cluster.nodes:
             node.command("ACL", "SETUSER", *f"{rule_of_the_page()} {more}".split())

@@ -21,6 +21,8 @@ class Line:
         self.to_client.set()
         #: Bytes that came from the client, those held back included.
         self.received = 0
+        #: The commands that came from the client, as long as they are few.
+        self.begun = b""
 
     def cut(self) -> None:
         """End the client's connection. What is held back for the server can still be let through."""
@@ -38,10 +40,17 @@ class Relay:
         self._server = server
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener: asyncio.Server | None = None
+        self._closed = False
         #: All connections so far, in order.
         self.lines: list[Line] = []
         #: From what the client sends in these bytes on, the replies of that connection are held back.
         self.trap: bytes | None = None
+
+    def turn_to(self, server: Server) -> None:
+        """Pass on to another server what comes over later connections, and end those that there are."""
+        self._server = server
+        for line in self.lines:
+            line.cut()
 
     @property
     def url(self) -> str:
@@ -56,6 +65,7 @@ class Relay:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._listener is not None
+        self._closed = True
         self._listener.close()
         for line in self.lines:
             await line.close()
@@ -65,7 +75,17 @@ class Relay:
         await self._listener.wait_closed()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        server_reader, server_writer = await asyncio.open_connection(self._server.host, self._server.port)
+        opening = asyncio.current_task()
+        assert opening is not None
+        self._tasks.add(opening)
+        opening.add_done_callback(self._tasks.discard)
+        try:
+            if self._closed:
+                raise ConnectionError("the relay is closed")
+            server_reader, server_writer = await asyncio.open_connection(self._server.host, self._server.port)
+        except (OSError, asyncio.CancelledError):
+            writer.transport.abort()
+            return
         line = Line(writer, server_writer)
         self.lines.append(line)
         for pump in (self._up(line, reader, server_writer), self._down(line, server_reader, writer)):
@@ -77,6 +97,8 @@ class Relay:
         try:
             while data := await source.read(65536):
                 line.received += len(data)
+                if len(line.begun) < 65536:
+                    line.begun += data
                 if self.trap is not None and self.trap in data:
                     line.to_client.clear()
                 await line.to_server.wait()

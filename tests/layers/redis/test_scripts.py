@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from sealane.layers.redis.lineage import Lineage
 from sealane.layers.redis.script import Script
 from sealane.layers.redis.scripts import STREAM_SCRIPTS as SCRIPTS
 from sealane.layers.redis.wire import STAMP, mailbox_id, make_mailbox_id, name_channel, name_held_channel
@@ -29,7 +30,8 @@ class Shard:
         return self.server.command(command, f"{self.prefix}:{kind}", *arguments)
 
     def register(self, mailbox: str, read: int = 1, position: str = "0-0") -> Any:
-        number, fresh, now, behind = self.run(SCRIPTS.register, mailbox, LEASE, KEPT, read, position)
+        number, fresh, now, behind, lineage = self.run(SCRIPTS.register, mailbox, LEASE, KEPT, read, position)
+        assert Lineage.of(lineage) is not None
         assert abs(now / 1000 - time.time()) < 60
         return number, fresh, behind
 
