@@ -149,6 +149,7 @@ class RedisSyncChannelLayer(SyncChannelLayer):
         dropped = 0
         for shard in range(len(self._options.places)):
             link = self._link(shard)
+            dropped += link.run(self._scripts.drop, link.base + b":e") or 0
             cursor: Any = 0
             while True:
                 cursor, keys = link.call("SCAN", cursor, "MATCH", pattern_of(link.base), "COUNT", COUNT)

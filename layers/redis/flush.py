@@ -5,7 +5,7 @@ import secrets
 
 from sealane.layers.redis.branch import Branch
 
-__all__ = ["COUNT", "flush", "pattern_of"]
+__all__ = ["COUNT", "drop", "flush", "pattern_of"]
 
 #: Kinds of keys that are dropped: what waits in plain channels, groups, and who is in which. Mailboxes stay, and so
 #: do those who wait for or own a channel.
@@ -29,7 +29,7 @@ async def flush(branches: list[Branch]) -> int:
     dropped = 0
     try:
         for branch in branches:
-            dropped += await _drop(branch)
+            dropped += await drop(branch)
     finally:
         for branch in branches:
             own = mailbox.id if branch in marked else ""
@@ -45,7 +45,8 @@ def _ignore(_: object) -> None:
     pass
 
 
-async def _drop(branch: Branch) -> int:
+async def drop(branch: Branch) -> int:
+    """Drop what one shard has, and tell no mailbox; return how many messages went."""
     dropped = await branch.run(branch.scripts.drop, branch.base + b":e")
     cursor: bytes | int = 0
     pattern = pattern_of(branch.base)

@@ -86,6 +86,8 @@ class Mailbox:
         self.ended = False
         self._branches: list[Branch | None] = [None] * len(options.places)
         self._beating: asyncio.TimerHandle | None = None
+        #: When everything was last dropped here, by ``time.monotonic()``.
+        self.flushed = float("-inf")
         self._flush = ""
         self._ending: asyncio.Task[None] | None = None
 
@@ -256,6 +258,7 @@ class Mailbox:
             self._drop_all()
 
     def _drop_all(self) -> None:
+        self.flushed = time.monotonic()
         self.exchange.flush()
         for branch in self.branches:
             branch.forget_groups()

@@ -27,7 +27,8 @@ class Restoration:
     def __init__(self, branch: "Branch", on_added: Callable[[int, float], None]) -> None:
         """Take whose it is, and what is called when the server was asked whether it knows of memberships.
 
-        ``on_added`` gets of how many it knew nothing, and when it was asked, by ``time.monotonic()``.
+        ``on_added`` gets the number of the last entry that had been posted when there were some of which it knew
+        nothing, and when it was asked, by ``time.monotonic()``.
         """
         self._branch = branch
         self._scripts = branch.scripts
@@ -60,8 +61,12 @@ class Restoration:
     # Telling it
 
     async def tell_first(self, opening: Opening, calls: Sequence[_Call]) -> int:
-        """Tell it over a new connection, before all else; return of how many memberships the server did not know."""
-        added = 0
+        """Tell it over a new connection, before all else.
+
+        Return the number of the last entry that had been posted when there were memberships of which the server knew
+        nothing; 0 where it knew all.
+        """
+        found = 0
         for script, arguments in calls:
             try:
                 reply = await opening.run(script, (self._branch.base,), arguments)
@@ -72,8 +77,9 @@ class Restoration:
                 self.untold.append((script, arguments))
             else:
                 if script is self._scripts.rejoin:
-                    added += max(0, reply - 1)
-        return added
+                    added, number = reply
+                    found = number if added else found
+        return found
 
     def tell(self) -> None:
         """Tell everything."""
@@ -115,8 +121,8 @@ class Restoration:
     def confirm_some(self) -> None:
         """Do so with some of the memberships, in turn.
 
-        A server that was replaced may lack the last joins, and a group's key may have been evicted. In the moment
-        between a flush by another process and its mark this brings a membership back, as a late call could: it lasts
+        A server that was replaced may lack the last joins, and a group's key may have been evicted. Between the mark
+        of a flush by another process and its being read this brings a membership back, as a late call could: it lasts
         until something is sent to the group.
         """
         branch = self._branch
@@ -139,4 +145,6 @@ class Restoration:
         if call.cancelled() or call.exception() is not None or self._branch.flushing:
             return
         if call.result() is not None:
-            self._on_added(call.result() - 1, asked)
+            added, number = call.result()
+            if added:
+                self._on_added(number, asked)

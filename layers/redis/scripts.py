@@ -14,6 +14,7 @@ link puts the sender's key before it). These are the keys, ``S`` being that begi
 ``S:j:<channel>``       set         the groups that a plain channel is in
 ``S:c:<channel>``       sorted set  what waits in a plain channel, all with the score 0: ``<number, 16 digits>
                                     <ms, 13 digits><payload>``
+``S:f``                 string      a flush is dropping things, and has not told it yet
 ``S:e``                 sorted set  plain channels in which something waits, by the time to look for what has expired
 ``S:n``                 string      numbers the messages of plain channels
 ``S:w:<channel>``       list        mailboxes that wait for one message of a plain channel, the first come first
@@ -202,8 +203,8 @@ return {more, back, closed}
 # Of a numbered script the second, of others the first argument: there are as many keys.
 _JOIN: Final = """
 local mailbox = ARGV[#KEYS]
-if redis.call('EXISTS', S .. ':l:' .. mailbox) == 0 then return 0 end
 local added = 0
+if redis.call('EXISTS', S .. ':l:' .. mailbox) == 0 then return GONE end
 for index = #KEYS + 1, #ARGV do
   local key = S .. ':g:' .. ARGV[index]
   local joined = redis.pcall('HSETNX', key, 'm' .. mailbox, '')
@@ -220,7 +221,14 @@ for index = #KEYS + 1, #ARGV do
 end
 """
 _JOINED: Final = "return 1\n"
-_ADDED: Final = "return 1 + added\n"
+
+# What a flush drops is not brought back before it has told everybody.
+_UNLESS_FLUSHED: Final = """
+local number = redis.pcall('GET', S .. ':l:' .. ARGV[#KEYS])
+number = type(number) == 'string' and tonumber(number) or 0
+if redis.call('EXISTS', S .. ':f') == 1 then return {0, number} end
+"""
+_ADDED: Final = "return {added, number}\n"
 
 _LEAVE: Final = """
 local mailbox, read = ARGV[2], tonumber(ARGV[3])
@@ -256,6 +264,8 @@ return number
 """
 
 _DROP: Final = """
+-- Not worth failing for where the memory is full.
+redis.pcall('SET', S .. ':f', 1, 'PX', 10000)
 local dropped = 0
 for _, key in ipairs(ARGV) do
   if string.sub(key, #S + 1, #S + 3) == ':c:' then
@@ -268,6 +278,7 @@ return dropped
 """
 
 _MARK_FLUSH: Final = """
+redis.call('DEL', S .. ':f')
 local marked = 0
 for _, mailbox in ipairs(redis.call('ZRANGE', S .. ':r', 0, -1)) do
   local number = post(mailbox, 'f', ARGV[4])
@@ -303,7 +314,8 @@ class Scripts:
     unregister: Script
     #: (mailbox, group...) -> 1, or 0 where the lease is gone. Numbered.
     join: Script
-    #: (mailbox, group...) -> 1 more than in how many of the groups it was not, or 0 where the lease is gone.
+    #: (mailbox, group...) -> [in how many of the groups it was not, last number posted]. Nothing is done where the
+    #: lease is gone, or during a flush.
     rejoin: Script
     #: The same, numbered: it does not come after a ``leave`` that was called later.
     confirm: Script
@@ -374,9 +386,9 @@ def make_scripts(post: str, living: str, broadcast: str) -> Scripts:
         register=plain("register", LINEAGE, _REGISTER),
         refresh=plain("refresh", "local EXPIRY = tonumber(ARGV[5])\n", SWEEP, _LEAVE_GROUPS, _REFRESH),
         unregister=storing("unregister", _LEAVE_GROUPS, _UNREGISTER),
-        join=counted("join", _JOIN, _JOINED),
-        rejoin=plain("rejoin", _JOIN, _ADDED),
-        confirm=counted("confirm", _JOIN, _ADDED),
+        join=counted("join", "local GONE = 0\n", _JOIN, _JOINED),
+        rejoin=plain("rejoin", _UNLESS_FLUSHED, "local GONE = {0, 0}\n", _JOIN, _ADDED),
+        confirm=counted("confirm", _UNLESS_FLUSHED, "local GONE = {0, 0}\n", _JOIN, _ADDED),
         leave=counted("leave", _LEAVE),
         adopt=posting("adopt", _ADOPT),
         plain_join=counted("plain_join", plain_lua.JOIN),

@@ -60,6 +60,9 @@ class StreamBranch(Branch):
         # then it may still bring what was posted before.
         self._elsewhere = False
         self._missed: Gap | None = None
+        # Up to which entry it is to be read before it is known whether memberships were missed, when that was found,
+        # and for how long nothing had been heard then.
+        self._doubts: list[tuple[int, float, float]] = []
         # Whether the server is to be told again what it has forgotten, and whether it is behind what was read.
         self._forgotten = False
         self._behind = False
@@ -167,6 +170,8 @@ class StreamBranch(Branch):
         """Tell a gap that is known of, unless one was told since the call was made that found it."""
         gap, self._missed = self._missed, None
         if gap is not None and self._found < asked:
+            # Whatever else was missed is told with it.
+            self._doubts.clear()
             self._found = time.monotonic()
             self.mailbox.note_gap(self, gap)
 
@@ -185,9 +190,11 @@ class StreamBranch(Branch):
             if self._forgotten:
                 await self.restoration.tell_first(opening, self.restoration.everything())
                 self._forgotten = False
-            elif known and await self.restoration.tell_first(opening, self.restoration.memberships()):
-                # It took over, or came back, with all that was read, and without those who joined last.
-                self._miss("rewound", silent)
+            elif known:
+                # One that took over, or came back, may have all that was read, and lack who joined last.
+                found = await self.restoration.tell_first(opening, self.restoration.memberships())
+                if found:
+                    self._doubt(found, asked, silent)
             self._tell_or_look(asked)
 
     async def _check(self, opening: Opening) -> None:
@@ -242,10 +249,25 @@ class StreamBranch(Branch):
                 self._healing = True
             self.restoration.tell()
 
-    def _note_added(self, added: int, asked: float) -> None:
-        """Tell a gap where the server did not know of memberships that it was told again."""
-        if added > 0:
-            self._miss("rewound", time.monotonic() - self._heard)
+    def _note_added(self, number: int, asked: float) -> None:
+        self._doubt(number, asked, time.monotonic() - self._heard)
+        self._tell_or_look(asked)
+
+    def _doubt(self, number: int, asked: float, silent: float) -> None:
+        """Note that the server did not know of memberships when this was the last entry that had been posted.
+
+        It is a gap, unless a flush by another process had dropped them, whose mark has been read by then.
+        """
+        if number > self.progress.number:
+            self._doubts.append((number, asked, silent))
+        elif asked > self.mailbox.flushed:
+            self._miss("rewound", silent)
+
+    def _decide(self) -> None:
+        """Look at what was doubtful until now."""
+        doubts, self._doubts = self._doubts, []
+        for number, asked, silent in doubts:
+            self._doubt(number, asked, silent)
             self._tell_or_look(asked)
 
     def beat(self) -> None:
@@ -425,6 +447,8 @@ class StreamBranch(Branch):
         self._deliver(batch)
         if not again:
             progress.resumed = False
+            if self._doubts:
+                self._decide()
             if self._later:
                 self._apply(self.progress.number)
 

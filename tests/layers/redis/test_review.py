@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import redis
 
+from sealane.layers.redis.flush import drop
 from sealane.layers.redis.pubsub import RedisPubSubChannelLayer
 from sealane.layers.redis.scripts import STREAM_SCRIPTS
 from sealane.layers.redis.streams import RedisChannelLayer
@@ -25,11 +26,11 @@ def test_a_full_memory_costs_nobody_a_membership(new_server: Callable[..., Serve
             client.eval(STREAM_SCRIPTS.rejoin.source, 1, "p", "one", "group")
         assert client.hgetall("p:g:group") == {b"mtwo": b""}
         client.config_set("maxmemory", 0)
-        assert client.eval(STREAM_SCRIPTS.rejoin.source, 1, "p", "one", "group") == 2
-        assert client.eval(STREAM_SCRIPTS.rejoin.source, 1, "p", "one", "group") == 1
+        assert client.eval(STREAM_SCRIPTS.rejoin.source, 1, "p", "one", "group") == [1, 5]
+        assert client.eval(STREAM_SCRIPTS.rejoin.source, 1, "p", "one", "group") == [0, 5]
         client.set("p:g:group", "spoilt")
-        assert client.eval(STREAM_SCRIPTS.rejoin.source, 1, "p", "one", "group") == 2
-        assert client.eval(STREAM_SCRIPTS.rejoin.source, 1, "p", "two", "group") == 0
+        assert client.eval(STREAM_SCRIPTS.rejoin.source, 1, "p", "one", "group") == [1, 5]
+        assert client.eval(STREAM_SCRIPTS.rejoin.source, 1, "p", "two", "group") == [0, 0]
 
 
 async def test_a_join_that_a_restart_took_back_is_made_again_and_told(
@@ -156,3 +157,34 @@ def test_a_loop_that_ends_after_a_receive_swallows_no_message(
     layer.sync.send("jobs", message_with(1))
     assert layer.sync.receive("jobs", timeout=5) == message_with(1)
     layer.sync.disconnect()
+
+
+@pytest.mark.parametrize("moment", ["before the mark", "before the mark is read"])
+async def test_a_flush_by_another_process_is_no_gap(make_on: Make, valkey_server: Server, moment: str) -> None:
+    """A round of confirming finds no memberships after the flush has dropped them, and before this loop knows of it."""
+    one, two = make_on(valkey_server), make_on(valkey_server)
+    channel = await one.new_channel()
+    owner = Owner(one, channel)
+    await one.group_add("group", channel)
+    branch, other = home_of(one), home_of(two)
+    await drop(other)
+    if moment == "before the mark":
+        branch.restoration.confirm_all()
+        await branch.link.call("PING")
+        await other.run(STREAM_SCRIPTS.mark_flush, 100, "", "0" * 16)
+    else:
+        await branch.reader.close()
+        await other.run(STREAM_SCRIPTS.mark_flush, 100, "", "0" * 16)
+        branch.restoration.confirm_all()
+        await branch.link.call("PING")
+        branch.reader = branch.make_reader()
+        branch.reader.start()
+    await two.send(channel, message_with(1))
+    await owner.holds(1)
+    assert one.stats()["gaps"] == 0
+    assert one.stats()["groups"] == 0
+    if moment == "before the mark":
+        assert not valkey_server.keys(f"{one.prefix}:g:group")
+    # What was brought back lasts until something is sent there.
+    await two.group_send("group", message_with(2))
+    await until(lambda: not valkey_server.keys(f"{one.prefix}:g:group"))
