@@ -143,7 +143,9 @@ def test_a_client_that_never_stops_sending_gets_the_code_too(attempt: int) -> No
             sender.join(10)
 
 
-def test_a_client_that_does_not_answer_the_close_is_left() -> None:
+def test_a_client_that_does_not_answer_the_close_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Far beyond the time in which it is left, on any machine: nothing is cancelled.
+    monkeypatch.setattr(development, "CANCEL_AFTER", 30)
     echo = Echo()
 
     with serving(echo) as server, socket.create_connection(address(server)) as silent:
@@ -153,9 +155,7 @@ def test_a_client_that_does_not_answer_the_close_is_left() -> None:
         )
         silent.settimeout(10)
         assert silent.recv(1000).startswith(b"HTTP/1.1 101 ")
-        began = time.monotonic()
-        assert server.stop()
-        assert time.monotonic() - began < development.CANCEL_AFTER
+        assert server.stop(20)
         assert silent.recv(1000) == b"\x88\x02" + (1012).to_bytes(2, "big")
     assert echo.events == ["lifespan.startup", 1012, "lifespan.shutdown"]
 
@@ -176,7 +176,8 @@ def address(server: DevelopmentServer) -> tuple[str, int]:
     return "127.0.0.1", server.server_port
 
 
-def test_a_stop_tells_a_stream_without_an_end_that_its_client_has_left() -> None:
+def test_a_stop_tells_a_stream_without_an_end_that_its_client_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(development, "CANCEL_AFTER", 30)
     echo = Echo()
 
     with serving(echo) as server, contextlib.closing(http.client.HTTPConnection(*address(server))) as client:
@@ -185,13 +186,13 @@ def test_a_stop_tells_a_stream_without_an_end_that_its_client_has_left() -> None
         assert response.read(5) == b"hello"
 
         began = time.monotonic()
-        assert server.stop()
+        assert server.stop(20)
         took = time.monotonic() - began
 
         with pytest.raises(http.client.IncompleteRead):
             response.read()
     assert echo.events == ["lifespan.startup", "http.disconnect", "lifespan.shutdown"]
-    assert development.HANG_UP_AFTER <= took < development.CANCEL_AFTER
+    assert took >= development.HANG_UP_AFTER
 
 
 def test_a_stop_cancels_a_handler_that_hangs(caplog: pytest.LogCaptureFixture) -> None:

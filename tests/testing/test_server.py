@@ -213,12 +213,12 @@ class TestStop:
                 try:
                     await asyncio.Event().wait()
                 finally:
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(0.01)
                     self.events.append("cleaned up")
 
         application = Deaf()
         application.events = events
-        with LiveServer(application, grace=0.05, stop_timeout=0.2) as server, connect(server.ws_url):
+        with LiveServer(application, grace=0.05, stop_timeout=1) as server, connect(server.ws_url):
             server.stop()
         assert events == ["lifespan.startup", "cleaned up", "lifespan.shutdown"]
 
