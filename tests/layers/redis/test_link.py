@@ -20,7 +20,7 @@ from sealane.layers.redis.opening import Opening
 from sealane.layers.redis.places import Place
 from sealane.layers.redis.script import Script
 from tests.layers.redis.relay import Relay
-from tests.servers import Cluster, SentinelGroup, Server, slot_of
+from tests.servers import Cluster, SentinelGroup, Server, ServerError, slot_of
 
 #: Appends a value to a list; returns how long the list is.
 APPEND = Script("append", "return redis.call('RPUSH', KEYS[2], ARGV[2])", numbered=True)
@@ -545,13 +545,25 @@ async def test_a_busy_server_is_waited_for(new_server: NewServer, new_link: NewL
     server = new_server(config={"busy-reply-threshold": "50"})
     link = new_link(server)
     await link.run(APPEND, ["l"], [0])
-    script = "local start = redis.call('TIME')[1] * 1 while redis.call('TIME')[1] - start < 2 do end return 1"
-    busy = asyncio.create_task(asyncio.to_thread(server.command, "EVAL", script, 0))
-    await asyncio.sleep(0.2)
-    replies = await settle(link.run(APPEND, ["l"], [number]) for number in range(1, 10))
+
+    def run_for_ever() -> None:
+        with server.connect(timeout=60) as wire, pytest.raises(ServerError, match="killed"):
+            wire.command("EVAL", "while true do end", 0)
+
+    def is_busy() -> bool:
+        try:
+            server.command("PING")
+        except ServerError as error:
+            return error.code == "BUSY"
+        return False
+
+    busy = asyncio.create_task(asyncio.to_thread(run_for_ever))
+    await eventually(is_busy)
+    futures = [link.run(APPEND, ["l"], [number]) for number in range(1, 10)]
+    await eventually(lambda: "BUSY" in (link.error or ""))
+    server.command("SCRIPT", "KILL")
     await busy
-    assert replies == list(range(2, 11))
-    assert "BUSY" in (link.error or "")
+    assert await settle(futures) == list(range(2, 11))
     assert link.connects == 1
 
 
