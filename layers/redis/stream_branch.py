@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 from redis.exceptions import RedisError
 
 from sealane.exceptions import ChannelLayerUnavailable
-from sealane.layers.gap import Gap, GapReason
+from sealane.layers.gap import Gap
 from sealane.layers.redis.board import Delivery
 from sealane.layers.redis.branch import Branch
 from sealane.layers.redis.lineage import Lineage, Succession
+from sealane.layers.redis.losses import Losses
 from sealane.layers.redis.opening import ERROR_REPLIES, Opening
 from sealane.layers.redis.pipeline import Argument
 from sealane.layers.redis.progress import Progress
@@ -48,6 +49,7 @@ class StreamBranch(Branch):
         self.stream = b"%b:m:%b" % (self.base, mailbox.id.encode())
         self.reader = self.make_reader()
         self.progress = Progress()
+        self.losses = Losses(lambda gap: mailbox.note_gap(self, gap))
         self.restoration = Restoration(self, self._note_added)
         #: The server's clock minus ours, in seconds.
         self.offset: float | None = None
@@ -59,10 +61,6 @@ class StreamBranch(Branch):
         # Whether another one was found than that. What was missed there is told when the reader has come to it: until
         # then it may still bring what was posted before.
         self._elsewhere = False
-        self._missed: Gap | None = None
-        # Up to which entry it is to be read before it is known whether memberships were missed, when that was found,
-        # and for how long nothing had been heard then.
-        self._doubts: list[tuple[int, float, float]] = []
         # Whether the server is to be told again what it has forgotten, and whether it is behind what was read.
         self._forgotten = False
         self._behind = False
@@ -74,8 +72,6 @@ class StreamBranch(Branch):
         self._later: deque[tuple[int, bool, str, str]] = deque()
         # Groups with members here that could not be joined in time.
         self._unjoined: set[str] = set()
-        # When a server was last found not to know everything, by time.monotonic().
-        self._found = float("-inf")
 
     def make_reader(self) -> StreamReader:
         """Return what reads on from the position."""
@@ -147,7 +143,7 @@ class StreamBranch(Branch):
         self._behind |= bool(behind) and asked > self._rewound
         if known and fresh:
             self._forgotten = True
-            self._missed = Gap("forgotten", None, seconds)
+            self.losses.find("forgotten", seconds)
             self._count_from(number)
         lineage = Lineage.of(text)
         if self._lineage is None:
@@ -160,20 +156,7 @@ class StreamBranch(Branch):
         if self._behind or self._elsewhere:
             self.reader.drop()
         else:
-            self._tell_missed(asked)
-
-    def _miss(self, reason: GapReason, seconds: float) -> None:
-        if self._missed is None:
-            self._missed = Gap(reason, None, seconds)
-
-    def _tell_missed(self, asked: float) -> None:
-        """Tell a gap that is known of, unless one was told since the call was made that found it."""
-        gap, self._missed = self._missed, None
-        if gap is not None and self._found < asked:
-            # Whatever else was missed is told with it.
-            self._doubts.clear()
-            self._found = time.monotonic()
-            self.mailbox.note_gap(self, gap)
+            self.losses.tell(asked)
 
     def _count_from(self, number: int) -> None:
         """Expect no entry of this loop's after this number, from which the server counts on."""
@@ -194,7 +177,8 @@ class StreamBranch(Branch):
                 # One that took over, or came back, may have all that was read, and lack who joined last.
                 found = await self.restoration.tell_first(opening, self.restoration.memberships())
                 if found:
-                    self._doubt(found, asked, silent)
+                    self.losses.doubt(found, asked, silent)
+                    self._settle_doubts()
             self._tell_or_look(asked)
 
     async def _check(self, opening: Opening) -> None:
@@ -207,7 +191,7 @@ class StreamBranch(Branch):
         reply = await opening.call("EVAL", register.source, 1, self.base, *self._registration())
         lineage = self._take_registration(known, asked, reply)
         has_all = await self._has_all(lineage, opening)
-        if self._missed is not None or self._behind or not has_all:
+        if self.losses.known or self._behind or not has_all:
             # Before anything is told: what is sent to the groups from then on is not missed.
             await opening.call("SCRIPT", "LOAD", self.scripts.rejoin.source)
             await self.restoration.tell_first(opening, self.restoration.memberships())
@@ -218,9 +202,9 @@ class StreamBranch(Branch):
         # From here on nothing is awaited: a connection that is lost before leaves all this to the next one.
         self._lineage, self._elsewhere = lineage, False
         if entries is not None or not has_all:
-            self._miss("rewound", silent)
+            self.losses.find("rewound", silent)
             self._count_from(reply[0] if entries is None else self.progress.number)
-        self._tell_missed(asked)
+        self.losses.tell(asked)
         if entries is not None:
             self._behind = False
             self._rewound = time.monotonic()
@@ -250,24 +234,12 @@ class StreamBranch(Branch):
             self.restoration.tell()
 
     def _note_added(self, number: int, asked: float) -> None:
-        self._doubt(number, asked, time.monotonic() - self._heard)
-        self._tell_or_look(asked)
+        self.losses.doubt(number, asked, time.monotonic() - self._heard)
+        self._settle_doubts()
 
-    def _doubt(self, number: int, asked: float, silent: float) -> None:
-        """Note that the server did not know of memberships when this was the last entry that had been posted.
-
-        It is a gap, unless a flush by another process had dropped them, whose mark has been read by then.
-        """
-        if number > self.progress.number:
-            self._doubts.append((number, asked, silent))
-        elif asked > self.mailbox.flushed:
-            self._miss("rewound", silent)
-
-    def _decide(self) -> None:
-        """Look at what was doubtful until now."""
-        doubts, self._doubts = self._doubts, []
-        for number, asked, silent in doubts:
-            self._doubt(number, asked, silent)
+    def _settle_doubts(self) -> None:
+        asked = self.losses.settle(self.progress.number, self.mailbox.flushed)
+        if asked is not None:
             self._tell_or_look(asked)
 
     def beat(self) -> None:
@@ -447,8 +419,8 @@ class StreamBranch(Branch):
         self._deliver(batch)
         if not again:
             progress.resumed = False
-            if self._doubts:
-                self._decide()
+            if self.losses.in_doubt:
+                self._settle_doubts()
             if self._later:
                 self._apply(self.progress.number)
 
