@@ -124,11 +124,13 @@ def test_a_notice_from_the_view_appears_in_every_room(
 
     # By the form alone, which posts itself and follows the redirect.
     grace.driver.switch_to.new_window("tab")
-    grace.open("/notices/")
-    grace.find("#id_text").send_keys("It works again" + Keys.ENTER)
-    grace.wait(lambda: "Everybody who is in a room" in grace.text(), "the page says that it was sent")
-    grace.driver.close()
-    grace.driver.switch_to.window(grace.driver.window_handles[0])
+    try:
+        grace.open("/notices/")
+        grace.find("#id_text").send_keys("It works again" + Keys.ENTER)
+        grace.wait(lambda: "Everybody who is in a room" in grace.text(), "the page says that it was sent")
+    finally:
+        grace.driver.close()
+        grace.driver.switch_to.window(grace.driver.window_handles[0])
     for window in (ada, grace):
         window.wait_for_line("It works again")
         assert sum("The crane stops" in line for line in window.lines()) == 1

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
@@ -44,8 +45,12 @@ class Window:
 
     def wait(self, condition: Callable[[], object], what: str) -> None:
         """Wait for a condition under a limit. A failure shows the room as it is."""
+        # The page may go between the look for an element and the look at it.
+        waiting = WebDriverWait(
+            self.driver, LIMIT, poll_frequency=0.05, ignored_exceptions=[StaleElementReferenceException]
+        )
         try:
-            WebDriverWait(self.driver, LIMIT, poll_frequency=0.05).until(lambda _: condition())
+            waiting.until(lambda _: condition())
         except Exception as error:
             raise AssertionError(f"not within {LIMIT} s: {what}. The page:\n{self.text()}") from error
 
