@@ -27,6 +27,9 @@ _DEFAULT_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 
 _HOST = re.compile(r"\.?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 
+# What may stand beside brackets. Not every Python that we support refuses the rest.
+_BRACKETED = re.compile(r"\[[0-9a-f.]*:[0-9a-f:.]*\](:[0-9]*)?", re.IGNORECASE)
+
 _REFUSAL = b"Forbidden: the Origin of this WebSocket is not allowed.\n"
 
 #: How much of a header is logged, in characters.
@@ -158,7 +161,8 @@ class _AllowedHostsOriginValidator(OriginValidator):
         hosts = settings.ALLOWED_HOSTS
         if settings.DEBUG and not hosts:
             hosts = [".localhost", "127.0.0.1", "[::1]"]
-        return [*hosts, *settings.CSRF_TRUSTED_ORIGINS]
+        # As Django reads them: an entry without a scheme trusts nobody.
+        return [*hosts, *(origin for origin in settings.CSRF_TRUSTED_ORIGINS if "://" in origin)]
 
     def _where(self) -> str:
         return "ALLOWED_HOSTS or CSRF_TRUSTED_ORIGINS"
@@ -168,9 +172,10 @@ def AllowedHostsOriginValidator(application: ASGIApplication) -> OriginValidator
     """Wrap an application in an OriginValidator for the settings' hosts and trusted origins.
 
     It lets in a page of any host in ``ALLOWED_HOSTS``, under any scheme and port, and of any origin in
-    ``CSRF_TRUSTED_ORIGINS``. With ``DEBUG`` on and no ``ALLOWED_HOSTS`` it lets in ``localhost``, its
-    subdomains, ``127.0.0.1`` and ``[::1]``, as Django does. An entry that cannot be read as an origin matches
-    nothing.
+    ``CSRF_TRUSTED_ORIGINS``, where ``https://*.example.com`` stands for a domain and all its subdomains. With
+    ``DEBUG`` on and no ``ALLOWED_HOSTS`` it lets in ``localhost``, its subdomains, ``127.0.0.1`` and ``[::1]``, as
+    Django does. An entry that cannot be read as an origin matches nothing, nor does one of
+    ``CSRF_TRUSTED_ORIGINS`` without a scheme.
     """
     return _AllowedHostsOriginValidator(application)
 
@@ -213,12 +218,14 @@ def _parse_origin(value: bytes) -> ParseResult:
 
 def _split(origin: str) -> tuple[str, str, int | None]:
     """Return an origin's scheme, host and port in the one spelling that is compared, or raise ValueError."""
-    if not origin.isprintable():
+    if not origin.isprintable() or " " in origin:
         # urlsplit() would take some of them out and read on.
-        raise ValueError("an origin has no control characters")
+        raise ValueError("an origin has no spaces and no control characters")
     parts = urlsplit(origin)
     if "@" in parts.netloc:
         raise ValueError("an origin has no user name")
+    if ("[" in parts.netloc or "]" in parts.netloc) and not _BRACKETED.fullmatch(parts.netloc):
+        raise ValueError("only an IPv6 address stands in brackets, and nothing beside them")
     return parts.scheme, _spell_host(parts.hostname or ""), parts.port
 
 
