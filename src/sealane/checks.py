@@ -10,6 +10,7 @@ E006 django.contrib.staticfiles is listed before sealane
 E007 daphne or channels is listed before sealane
 W001 an in-memory channel layer is used with DEBUG off
 W002 daphne or channels is listed beside sealane
+W003 to W005, with --deploy: see sealane.deployment
 ==== =======================================================================
 """
 
@@ -24,7 +25,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from sealane.exceptions import InvalidChannelLayerError
 
-__all__ = ["check_application", "check_channel_layers", "check_installed_apps"]
+__all__ = ["check_application", "check_channel_layers", "check_deployment", "check_installed_apps"]
 
 #: Applications that bring commands of the same names.
 _RIVALS = ("daphne", "channels")
@@ -98,6 +99,13 @@ def check_installed_apps(app_configs: Sequence[AppConfig] | None = None, **kwarg
                 )
             )
     return found
+
+
+def check_deployment(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Check what matters where others can reach the site: see sealane.deployment. It imports ASGI_APPLICATION."""
+    from sealane.deployment import check_origins, check_processes
+
+    return [*check_processes(), *check_origins()]
 
 
 def _check_layer(alias: str) -> list[checks.CheckMessage]:

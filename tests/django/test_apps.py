@@ -52,3 +52,5 @@ def test_the_checks_are_registered_under_tags() -> None:
         sealane_checks.check_channel_layers: ("sealane",),
         sealane_checks.check_installed_apps: ("sealane", "staticfiles"),
     }
+    deployed: list[object] = list(checks.registry.registry.get_checks(include_deployment_checks=True))
+    assert sealane_checks.check_deployment in deployed

@@ -5,7 +5,10 @@ import inspect
 import logging
 import logging.config
 import re
+import sys
 import textwrap
+import types
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,8 +17,17 @@ import pytest
 from django.core import checks
 from django.core.management import BaseCommand, load_command_class
 from django.test import override_settings
+from django.urls import path as route
 
 from sealane import exceptions
+from sealane.consumers import AsyncWebsocketConsumer
+from sealane.routing import (
+    AllowedHostsOriginValidator,
+    AuthMiddlewareStack,
+    OriginValidator,
+    ProtocolTypeRouter,
+    URLRouter,
+)
 from tests.docs.reading import Reading
 from tests.docs.snippets import DOCS, ROOT
 
@@ -163,11 +175,21 @@ CHECKS: dict[str, dict[str, Any]] = {
     "sealane.W002": {"INSTALLED_APPS": ["sealane", "daphne"]},
 }
 
+#: The application for WebSockets that each check of a deployment finds something wrong with.
+DEPLOYED: dict[str, Callable[[Any], Any]] = {
+    "sealane.W003": AllowedHostsOriginValidator,
+    "sealane.W004": AuthMiddlewareStack,
+    "sealane.W005": lambda routes: OriginValidator(AuthMiddlewareStack(routes), ["*"]),
+}
+
 
 def test_every_check_is_named() -> None:
-    named = [quoted(row[0])[0] for row in rows("settings-and-checks.md", "System checks")]
-    source = (ROOT / "src/sealane/checks.py").read_text()
-    assert set(named) == set(re.findall(r'id="(sealane\.\w+)"', source)) == set(CHECKS)
+    tables = [rows("settings-and-checks.md", heading) for heading in ("System checks", "Checks of a deployment")]
+    named, deployed = ([quoted(row[0])[0] for row in table] for table in tables)
+    sources = [(ROOT / "src/sealane" / name).read_text() for name in ("checks.py", "deployment.py")]
+    assert [set(re.findall(r'id="(sealane\.\w+)"', source)) for source in sources] == [set(named), set(deployed)]
+    assert set(named) == set(CHECKS)
+    assert set(deployed) == set(DEPLOYED)
 
 
 @pytest.mark.parametrize("row", rows("settings-and-checks.md", "System checks"), ids=lambda row: row[0].strip("`"))
@@ -181,6 +203,24 @@ def test_a_check_says_what_the_page_says(row: list[str], tmp_path: Path, monkeyp
     with override_settings(**CHECKS[identifier]):
         found = [message for message in checks.run_checks(tags=["sealane"]) if message.id == identifier]
     monkeypatch.undo()
+    assert [(message.msg, message.hint) for message in found] == [(row[1], row[2])]
+
+
+@pytest.mark.parametrize(
+    "row", rows("settings-and-checks.md", "Checks of a deployment"), ids=lambda row: row[0].strip("`")
+)
+def test_a_check_of_a_deployment_says_what_the_page_says(row: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    [identifier] = quoted(row[0])
+    consumer: Any = AsyncWebsocketConsumer.as_asgi()
+    module: Any = types.ModuleType("deployed_asgi")
+    module.application = ProtocolTypeRouter(
+        {"websocket": DEPLOYED[identifier](URLRouter([route("ws/chat/<slug:room>/", consumer)]))}
+    )
+    monkeypatch.setitem(sys.modules, "deployed_asgi", module)
+    monkeypatch.setenv("WEB_CONCURRENCY", "4")
+    with override_settings(ASGI_APPLICATION="deployed_asgi.application"):
+        everything = checks.run_checks(tags=["sealane"], include_deployment_checks=True)
+    found = [message for message in everything if message.id == identifier]
     assert [(message.msg, message.hint) for message in found] == [(row[1], row[2])]
 
 
