@@ -4,6 +4,7 @@ from sealane.routing.application import get_default_application
 from sealane.routing.auth import AuthMiddleware, AuthMiddlewareStack, get_user, login, logout
 from sealane.routing.channel import ChannelNameRouter
 from sealane.routing.cookies import CookieMiddleware
+from sealane.routing.drain import Drain
 from sealane.routing.middleware import BaseMiddleware
 from sealane.routing.not_found import not_found
 from sealane.routing.origin import AllowedHostsOriginValidator, OriginValidator
@@ -19,6 +20,7 @@ __all__ = [
     "BaseMiddleware",
     "ChannelNameRouter",
     "CookieMiddleware",
+    "Drain",
     "OriginValidator",
     "ProtocolTypeRouter",
     "SessionMiddleware",

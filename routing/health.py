@@ -12,6 +12,7 @@ from django.db import connections
 from sealane.consumers.threads import run_in_own_thread
 from sealane.exceptions import UnknownScopeType
 from sealane.layers import channel_layers
+from sealane.routing.drain import DRAIN
 from sealane.types import Message, Receive, Scope, Send
 
 __all__ = ["Outcome", "Ready", "live", "ready", "verdict"]
@@ -48,6 +49,9 @@ class Ready:
     All are asked at once, and what has not answered within ``timeout`` seconds is late. A question that is late is
     waited for by the next request and not asked a second time.
 
+    Within a :class:`~sealane.routing.Drain` that drains, the answer is 503 with the status ``draining``, and nobody is
+    asked.
+
     The body is ``{"status": "ready", "checks": {"layer default": "ok"}}``; ``status`` may also be ``unready``,
     and a check ``unreachable``, ``late`` or ``failed``. It names aliases and nothing else: no address, no text of an
     error. The logger ``sealane.routing`` has a warning each time the outcome of a check gets another name, with the
@@ -74,6 +78,10 @@ class Ready:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         _require_http(scope)
+        drain = scope.get(DRAIN)
+        if drain is not None and drain.draining:
+            await _answer(send, 503, {"status": "draining"})
+            return
         checks = await self._check()
         status, body = verdict(checks)
         await _answer(send, status, body)

@@ -305,7 +305,7 @@ class HandshakeTimeout(SealaneError, OSError):
 
 
 class ServerStopping(SealaneError, OSError):
-    """Something was sent on a WebSocket that the server had closed with 1012, because it stops or restarts.
+    """Something was sent on a WebSocket or an event stream that was closed, since the server stops or restarts.
 
     An OSError, as the ASGI specification has it for a send after the end.
     """
@@ -315,7 +315,8 @@ class ServerStopping(SealaneError, OSError):
         self.event = event
 
     def __str__(self) -> str:
-        return f"{self.event!r} was not sent: the server is stopping and has closed the WebSocket with code 1012"
+        done = "closed the WebSocket with code 1012" if self.event.startswith("websocket.") else "ended the response"
+        return f"{self.event!r} was not sent: the server is stopping and has {done}"
 
 
 class StartupFailed(SealaneError, RuntimeError):

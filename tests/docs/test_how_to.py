@@ -393,7 +393,7 @@ class TestMoveFromChannels:
             # What Channels does not have.
             guards = ("login_required", "permission_required", "user_passes_test")
             ours -= {("sealane.consumers", name) for name in ("AsyncEventStreamConsumer", *guards)}
-            ours -= {("sealane.routing", name) for name in ("TokenAuthMiddleware", "not_found")}
+            ours -= {("sealane.routing", name) for name in ("Drain", "TokenAuthMiddleware", "not_found")}
             assert ours <= named
 
     async def test_what_connect_returns_for_a_refusal(self) -> None:

@@ -14,6 +14,7 @@ PUBLIC = {
     "BaseMiddleware",
     "ChannelNameRouter",
     "CookieMiddleware",
+    "Drain",
     "OriginValidator",
     "ProtocolTypeRouter",
     "SessionMiddleware",

@@ -15,8 +15,8 @@ import uvicorn.config
 from django.core.management.color import Style, color_style
 
 from sealane.exceptions import StartupFailed
+from sealane.routing.closing import Closing
 from sealane.server.access import AccessLog, server_logger
-from sealane.server.closing import Closing
 from sealane.server.deadlines import Deadlines
 from sealane.types import ASGIApplication
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from sealane.exceptions import ServerStopping
-from sealane.server.closing import Closing
+from sealane.routing.closing import Closing, moments
 from sealane.types import Message, Receive, Scope, Send
 
 CLOSE = {"type": "websocket.close", "code": 1012}
@@ -73,13 +73,13 @@ async def test_all_open_websockets_are_closed_and_their_applications_hear_of_it(
     first, second = Client(), Client()
 
     async with served(closing, first, second):
-        assert repr(closing) == "<Closing: 2 WebSockets open>"
+        assert repr(closing) == "<Closing: 2 connections open>"
         await closing.close_all()
         await closing.close_all()
 
     assert first.sent[1:] == second.sent[1:] == [CLOSE]
     assert application.received == [1012, 1012]
-    assert repr(closing) == "<Closing: 0 WebSockets open>"
+    assert repr(closing) == "<Closing: 0 connections open>"
 
 
 async def test_what_is_sent_later_raises_and_may_escape() -> None:
@@ -107,7 +107,7 @@ async def test_a_websocket_that_is_over_is_not_closed_again(event: str) -> None:
         client.incoming.put_nowait({"type": event})
         for _ in range(5):
             await asyncio.sleep(0)
-        assert repr(closing) == "<Closing: 0 WebSockets open>"
+        assert repr(closing) == "<Closing: 0 connections open>"
         await closing.close_all()
         assert tasks
 
@@ -124,7 +124,7 @@ async def test_an_application_that_raises_is_forgotten() -> None:
     with pytest.raises(ValueError, match="mine"):
         async with served(closing, Client()):
             pass
-    assert repr(closing) == "<Closing: 0 WebSockets open>"
+    assert repr(closing) == "<Closing: 0 connections open>"
 
 
 async def test_a_client_that_has_left_meanwhile_does_not_keep_the_others() -> None:
@@ -149,3 +149,102 @@ async def test_other_connections_pass() -> None:
 
     assert application.received == ["http.disconnect"]
     assert client.sent == [{"type": "websocket.send", "text": "too late"}]
+
+
+async def test_what_is_accepted_afterwards_is_closed_at_once() -> None:
+    application = Application()
+    closing = Closing(application)
+    client = Client()
+
+    await closing.close_all()
+    async with served(closing, client):
+        pass
+
+    assert client.sent[1:] == [CLOSE]
+    assert application.received == [1012]
+
+
+async def test_an_event_stream_is_brought_to_its_end() -> None:
+    kind = b"text/event-stream; charset=utf-8"
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"Content-Type", kind)]})
+        await send({"type": "http.response.body", "body": b":\n\n", "more_body": True})
+        await receive()
+        await send({"type": "http.response.body", "body": b"too late", "more_body": True})
+
+    closing = Closing(application)
+    client = Client("http")
+
+    async with served(closing, client) as tasks:
+        assert (closing.open, closing.running) == (1, 1)
+        await closing.close_all()
+        assert (closing.open, closing.running) == (0, 1)
+        client.incoming.put_nowait({"type": "http.disconnect"})
+        await closing.wait_until_none_runs()
+        assert closing.running == 0
+        assert tasks
+
+    assert client.sent[2:] == [{"type": "http.response.body", "body": b"", "more_body": False}]
+    assert str(ServerStopping("http.response.body")) == (
+        "'http.response.body' was not sent: the server is stopping and has ended the response"
+    )
+
+
+async def test_other_responses_and_streams_that_ended_are_left_alone() -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", scope["kind"])]})
+        await send({"type": "http.response.body", "body": b"x", "more_body": scope["kind"] == b"text/plain"})
+        await receive()
+
+    closing = Closing(application)
+    plain, ended = Client("http"), Client("http")
+    plain.scope["kind"], ended.scope["kind"] = b"text/plain", b"text/event-stream"
+
+    async with served(closing, plain, ended):
+        assert closing.open == 0
+        await closing.close_all()
+        for client in (plain, ended):
+            client.incoming.put_nowait({"type": "http.disconnect"})
+
+    assert [len(client.sent) for client in (plain, ended)] == [2, 2]
+
+
+async def test_connections_are_closed_one_after_the_other() -> None:
+    closing = Closing(Application())
+    clients = [Client() for _ in range(5)]
+    loop = asyncio.get_running_loop()
+    times: list[float] = []
+
+    async def note(client: Client) -> None:
+        while CLOSE not in client.sent:
+            await asyncio.sleep(0.001)
+        times.append(loop.time())
+
+    async with served(closing, *clients):
+        began = loop.time()
+        await asyncio.gather(closing.close_all(0.1), *(note(client) for client in clients))
+
+    # The last has its moment in the last fifth; a slow machine is later, never earlier.
+    assert times[-1] - began >= 0.08
+    assert [client.sent[1:] for client in clients] == [[CLOSE]] * 5
+
+
+async def test_one_that_ends_before_its_moment_is_not_closed() -> None:
+    closing = Closing(Application())
+    first, second = Client(), Client()
+
+    async with served(closing, first, second):
+        task = asyncio.create_task(closing.close_all(0.05))
+        await asyncio.sleep(0)
+        second.incoming.put_nowait({"type": "websocket.disconnect"})
+        await task
+
+    assert (CLOSE in first.sent, CLOSE in second.sent) == (True, False)
+
+
+def test_the_moments_are_in_equal_parts_of_the_time() -> None:
+    assert moments(4, 8.0, lambda: 0.0) == [0.0, 2.0, 4.0, 6.0]
+    assert moments(4, 8.0, lambda: 0.5) == [1.0, 3.0, 5.0, 7.0]
+    assert moments(2, 0.0, lambda: 0.5) == [0.0, 0.0]
+    assert moments(0, 8.0, lambda: 0.5) == []
