@@ -17,7 +17,7 @@ NOT_RUN = re.compile(r"<!-- not run: (?P<reason>.+) -->")
 _FENCE = re.compile(r"(?P<indent> *)(?P<marks>`{3,}|:{3,})(?P<info>.*)")
 
 #: The first line of a block that is a file: `# chat/views.py`, `# mysite/settings.py: add`, `{# a/b.html #}`.
-_FILE = re.compile(r"(?:#|\{#) (?P<path>[\w./-]+\.[a-z]+)(?:: (?P<mode>change|add))?(?: #\})?")
+_FILE = re.compile(r"(?:#|\{#) (?P<path>[\w./-]+\.[a-z]+|Dockerfile)(?:: (?P<mode>change|add))?(?: #\})?")
 
 
 @dataclass(frozen=True)

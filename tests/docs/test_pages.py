@@ -19,6 +19,7 @@ PAGES = pages()
 #: Pages whose code is not run here: by which test, and in which way.
 RUN_ELSEWHERE = {
     "docs/how-to/broadcast.md": "tests/docs/test_broadcast.py",
+    "docs/how-to/deploy.md": "tests/docs/test_deploy.py",
     "docs/how-to/test-consumers.md": "tests/docs/test_how_to.py",
     "docs/how-to/write-a-channel-layer.md": "tests/layers/test_pages.py",
     "docs/reference/layers.md": "tests/layers/test_pages.py",
