@@ -15,6 +15,7 @@ __all__ = [
     "close_event",
     "denial_events",
     "frame_event",
+    "frame_size",
     "is_ready_frame",
     "next_state",
 ]
@@ -78,6 +79,15 @@ def frame_event(text_data: str | None, bytes_data: bytes | None) -> Message:
     if bytes_data is not None:
         return {"type": "websocket.send", "bytes": bytes_data}
     raise ValueError("You must pass one of bytes_data or text_data")
+
+
+def frame_size(event: Message) -> int:
+    """Return the bytes of the content of a frame, text as UTF-8."""
+    text = event.get("text")
+    if text is None:
+        return len(event.get("bytes") or b"")
+    # Text of a client may hold what UTF-8 does not allow: it is refused elsewhere.
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def is_ready_frame(message: Message) -> bool:

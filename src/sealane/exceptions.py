@@ -13,10 +13,13 @@
     │   ├── MessageWithoutType
     │   ├── UndecodableMessage
     │   └── UnhandledMessage
-    ├── FrameError (ValueError)              a frame from a client that cannot be read; has a close code
+    ├── FrameError (ValueError)              a frame from a client that is refused; has a close code
+    │   ├── FrameTooLarge                    1009
     │   ├── InvalidJSON                      1007
     │   ├── InvalidText                      1007
+    │   ├── TooManyFrames                    1008
     │   └── UnexpectedBinary                 1003
+    ├── TooManyGroups                        a connection would be in more groups than its max_groups
     ├── RequestAborted                       the client left before its request was complete
     │   └── RequestTimeout
     ├── RequestBodyTooLarge                  a request body over DATA_UPLOAD_MAX_MEMORY_SIZE
@@ -61,6 +64,7 @@ __all__ = [
     "ConnectionClosed",
     "DenyConnection",
     "FrameError",
+    "FrameTooLarge",
     "HandlerCancelled",
     "HandshakeTimeout",
     "IllegalEvent",
@@ -81,6 +85,8 @@ __all__ = [
     "ServerUnreachable",
     "StartupFailed",
     "StopConsumer",
+    "TooManyFrames",
+    "TooManyGroups",
     "UndecodableMessage",
     "UndecryptableMessage",
     "UnexpectedBinary",
@@ -231,7 +237,7 @@ class UnhandledMessage(MessageError):
 
 
 class FrameError(SealaneError, ValueError):
-    """A frame from a client that cannot be read. ``code`` is the close code of RFC 6455, section 7.4.1."""
+    """A frame from a client that cannot be read, or is over a limit. ``code`` is the close code of RFC 6455."""
 
     code = 1007
 
@@ -259,6 +265,44 @@ class UnexpectedBinary(FrameError):
     """A binary frame for a consumer that takes text only."""
 
     code = 1003
+
+
+class FrameTooLarge(FrameError):
+    """A frame over the consumer's ``max_message_size``: its size and the limit, in bytes."""
+
+    code = 1009
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(f"Frame is {size} bytes; the limit is {limit}")
+        self.args = (size, limit)
+        self.size = size
+        self.limit = limit
+
+
+class TooManyFrames(FrameError):
+    """A frame over the consumer's ``max_message_rate``: frames per second, and how many may come at once."""
+
+    code = 1008
+
+    def __init__(self, rate: float, burst: int) -> None:
+        super().__init__(f"Frames come faster than {rate:g} per second, with up to {burst} at once")
+        self.args = (rate, burst)
+        self.rate = rate
+        self.burst = burst
+
+
+class TooManyGroups(SealaneError):
+    """A group that was not joined, since the connection is in as many as its ``max_groups`` allows."""
+
+    def __init__(self, group: str, limit: int) -> None:
+        super().__init__(group, limit)
+        self.group = group
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return (
+            f"Group {self.group!r} was not joined: the connection is in {self.limit} already, which is its max_groups"
+        )
 
 
 # HTTP
