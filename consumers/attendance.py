@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from sealane.consumers.admission import UNAUTHENTICATED, Refusal, UserTest, examine, is_logged_in
 from sealane.consumers.credentials import CREDENTIALS, credentials_of
 from sealane.consumers.dispatch import Dispatcher
+from sealane.consumers.group_limit import LimitedLayer
 from sealane.consumers.revalidation import PATIENCE, Complaint, Revalidation
 from sealane.consumers.revocation import judge, user_group
 from sealane.db import DatabaseUse
@@ -79,7 +80,8 @@ class Attendance:
         A layer that is away refuses nobody: then it is tried again when the user is read anew.
         """
         user = self.scope.get("user")
-        layer = self.channel_layer
+        # The group of the user is none of those that the consumer joins.
+        layer = self.channel_layer.unlimited if isinstance(self.channel_layer, LimitedLayer) else self.channel_layer
         if user is self._followed_user or not self.close_on_logout or layer is None or "groups" not in layer.extensions:
             return
         group, before = user_group(user), self._followed_group

@@ -10,6 +10,8 @@ from sealane.consumers.attendance import Attendance
 from sealane.consumers.dispatch import Dispatcher
 from sealane.consumers.ending import Step, conclude
 from sealane.consumers.handlers import ENDINGS, HandlerTable
+from sealane.consumers.limit_counters import LimitCounters
+from sealane.consumers.limits import Limits, check_limits
 from sealane.consumers.overrides import refuse_coroutines, require_awaitables
 from sealane.consumers.pull import PullQueue
 from sealane.consumers.revocation import REVOKED
@@ -41,7 +43,7 @@ class ConsumerApplication(Protocol):
     def __call__(self, scope: Scope, receive: Receive, send: Send, /) -> Any: ...
 
 
-class AsyncConsumer(Attendance):
+class AsyncConsumer(Limits, Attendance):
     """Handle one connection: dispatch each of its messages to the method that its ``type`` names.
 
     ``chat.message`` goes to ``async def chat_message(self, message)``. Messages come from the client and from the
@@ -102,6 +104,8 @@ class AsyncConsumer(Attendance):
         seconds = vars(cls).get("revalidate")
         if isinstance(seconds, int | float) and not seconds > 0:
             raise ValueError(f"{cls.__name__}.revalidate is {seconds!r}; expected seconds above 0, or None for never")
+        check_limits(cls)
+        cls.limit_counters = LimitCounters()
         if cls._sync:
             refuse_coroutines(cls)
         else:
@@ -135,11 +139,12 @@ class AsyncConsumer(Attendance):
             # The answer of the ASGI specification for an application that has no use for it.
             raise UnknownScopeType("lifespan", ["http", "websocket", "channel"])
         self.scope = scope
-        self._asgi_send = send
-        self.base_send = self._wrap_send(send)
         self._database = database = DatabaseUse()
         if self._user_tests and await self._refused(receive, send):
             return
+        receive, send = self._under_limits(receive, send)
+        self._asgi_send = send
+        self.base_send = self._wrap_send(send)
         direct = not self._overrides_dispatch and not self._sync
         self._dispatcher = dispatcher = Dispatcher(
             receive,
@@ -158,6 +163,8 @@ class AsyncConsumer(Attendance):
         try:
             if layer is not None:
                 self.channel_name = await layer.new_channel()
+                if self.max_groups is not None:
+                    self._limit_groups(self.max_groups)
                 inbox = layer.attach(self.channel_name, dispatcher.wake)
                 if inbox is None:
                     dispatcher.inbox = self._pull(layer)

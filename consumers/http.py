@@ -10,6 +10,7 @@ from django.conf import settings
 from sealane.consumers.admission import Refusal
 from sealane.consumers.base import AsyncConsumer
 from sealane.consumers.ending import Step
+from sealane.consumers.outgoing import Outgoing
 from sealane.exceptions import (
     ConnectionClosed,
     HandlerCancelled,
@@ -18,7 +19,7 @@ from sealane.exceptions import (
     RequestBodyTooLarge,
     StopConsumer,
 )
-from sealane.types import Message
+from sealane.types import Message, Receive, Send
 
 __all__ = ["AsyncHttpConsumer"]
 
@@ -38,6 +39,10 @@ class AsyncHttpConsumer(AsyncConsumer):
 
     # A response is over soon; to join a group for each would cost more than it saves.
     close_on_logout = False
+
+    #: Seconds that the client may take to let the server take one part of the response: then the response ends where it
+    #: is. None for ever.
+    send_timeout: float | None = None
 
     _can_refuse = True
     _started = False
@@ -110,6 +115,17 @@ class AsyncHttpConsumer(AsyncConsumer):
         if self._handling is None:
             logger.debug("%s: %s", self._name(), RequestAborted("the client left before its request was complete"))
         raise StopConsumer
+
+    def _under_limits(self, receive: Receive, send: Send) -> tuple[Receive, Send]:
+        if self.send_timeout is not None:
+            send = Outgoing(send, outbox=None, timeout=self.send_timeout, slow=self._too_slow).send
+        return receive, send
+
+    def _too_slow(self, why: str) -> None:
+        """End the response to a client that does not read."""
+        self._complete = True
+        self._note("closed_slow", 1, f"the client is too slow, and the response ends: {why}")
+        self._stop(StopConsumer())
 
     def _declared_size(self) -> int:
         if self.body:

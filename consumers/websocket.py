@@ -18,14 +18,18 @@ from sealane.consumers.connection import (
     next_state,
 )
 from sealane.consumers.ending import Step
+from sealane.consumers.incoming import REFUSED, original_of
+from sealane.consumers.limits import WebsocketLimits
 from sealane.consumers.sync import SyncConsumer
 from sealane.exceptions import (
     AcceptConnection,
     ConnectionClosed,
     DenyConnection,
     FrameError,
+    FrameTooLarge,
     InvalidText,
     StopConsumer,
+    TooManyFrames,
     UnhandledMessage,
 )
 from sealane.types import Message
@@ -50,7 +54,7 @@ CLOSED = ConnectionState.CLOSED
 Headers = Iterable[tuple[bytes, bytes]]
 
 
-class WebsocketCore(AsyncConsumer):
+class WebsocketCore(WebsocketLimits, AsyncConsumer):
     """What both faces share: the state of the connection, and every decision that follows from it."""
 
     _can_refuse = True
@@ -166,9 +170,17 @@ class WebsocketCore(AsyncConsumer):
         self._closed()
         self._close_code = message.get("code", NO_STATUS)
 
+    def _too_slow(self, why: str) -> None:
+        if self._state is not CLOSED:
+            self._closed_here = True
+            self._close_code = OVERLOADED
+            super()._too_slow(why)
+
     def _tolerates(self, error: Exception) -> bool:
         if isinstance(error, FrameError):
-            logger.warning("%s refused a frame: %s", self._name(), error)
+            # Of a frame over a limit the log was told, once a minute.
+            if not isinstance(error, FrameTooLarge | TooManyFrames):
+                logger.warning("%s refused a frame: %s", self._name(), error)
             return True
         return super()._tolerates(error)
 
@@ -189,6 +201,12 @@ class WebsocketCore(AsyncConsumer):
         raise UnhandledMessage(type(self).__name__, "layer", message["type"], "it has neither text nor bytes to send")
 
     async def _failed(self, error: Exception, message: Message | None) -> None:
+        if isinstance(error, UnhandledMessage) and error.source == "client" and message and message["type"] == REFUSED:
+            # No handler has that name. What is wrong was known when the frame was read.
+            if self._closed_here:
+                return
+            error, message = message["error"], original_of(message)
+            self._frame_refused(error)
         if isinstance(error, OSError) and self._forwards and message and is_ready_frame(message):
             # The server's own send() was the handler.
             error = self._lost(message, error)
@@ -230,6 +248,11 @@ class WebsocketCore(AsyncConsumer):
         if event is not None:
             # Little time: a client that does not read can hold up the close frame too.
             yield Step(f"The close frame of {self._name()}", min(1.0, self.end_timeout), partial(self._say, event))
+        if self._outgoing is not None:
+            yield Step(f"Dropping the frames that wait for {self._name()}", 1.0, self._outgoing.stop)
+            if self._slow:
+                told = partial(self._tell_slow, close_event(OVERLOADED, "Too slow"))
+                yield Step(f"The close frame of {self._name()}", self.end_timeout, told)
         if self.groups and self.channel_layer is not None:
             yield Step(f"Leaving the groups of {self._name()}", self.end_timeout, self._leave_groups)
         if not self._disconnected:

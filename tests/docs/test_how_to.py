@@ -410,3 +410,59 @@ class TestMoveFromChannels:
         pytest.importorskip("channels", reason="Channels is not installed: pip install -e '.[bench]'")
         for module, name, _, _ in self.ROWS:
             assert hasattr(import_module(module), name)
+
+
+class TestLimitConnections:
+    PAGE = HOW_TO / "limit-connections.md"
+
+    async def test_the_table_of_what_a_client_does(self, reading: Reading, layer: InMemoryChannelLayer) -> None:
+        names = await reading.read(self.PAGE)
+        async with socket(names["ChatConsumer"]) as page:
+            await page.send_json_to({"text": "x" * 16_000})
+            assert await page.receive_json_from() == {"length": 16_000}
+            await page.send_json_to({"text": "x" * 16 * 1024})
+            assert await page.receive_close() == 1009
+        async with socket(names["ChatConsumer"]) as page:
+            for _ in range(40):
+                await page.send_json_to({"text": "x"})
+            assert await after_frames(page) == 1008
+        counted = names["ChatConsumer"].limit_counters
+        assert (counted["refused_size"], counted["refused_rate"]) == (1, 1)
+
+    async def test_on_error_keeps_a_client_that_is_too_fast(
+        self, reading: Reading, layer: InMemoryChannelLayer
+    ) -> None:
+        names = await reading.read(self.PAGE)
+        async with socket(names["PatientConsumer"]) as page:
+            for number in range(3):
+                await page.send_json_to(number)
+            assert await page.receive_json_from() == {"got": 0}
+            assert await page.receive_json_from() == {"error": "Slower, please."}
+            assert await page.receive_json_from() == {"error": "Slower, please."}
+            await page.send_to(bytes_data=b"x" * 10)
+            assert await page.receive_json_from() == {"error": "Slower, please."}
+
+    async def test_groups(self, reading: Reading, layer: InMemoryChannelLayer) -> None:
+        names = await reading.read(self.PAGE)
+        async with socket(names["TickerConsumer"]) as page:
+            for symbol, answer in [
+                ("A", {"subscribed": "A"}),
+                ("B", {"subscribed": "B"}),
+                ("A", {"subscribed": "A"}),
+                ("C", {"error": "Not more than 2 symbols."}),
+            ]:
+                await page.send_json_to({"symbol": symbol})
+                assert await page.receive_json_from() == answer
+
+    async def test_a_queue_for_a_slow_client(self, reading: Reading, layer: InMemoryChannelLayer) -> None:
+        names = await reading.read(self.PAGE)
+        async with socket(names["PricesConsumer"]) as page:
+            await layer.group_send("prices", {"type": "price.changed", "price": {"A": "1.20"}})
+            assert await page.receive_json_from() == {"A": "1.20"}
+
+
+async def after_frames(page: WebsocketCommunicator) -> Any:
+    """The code of the close that follows some frames."""
+    while (event := await page.receive_output())["type"] == "websocket.send":
+        pass
+    return event["code"]

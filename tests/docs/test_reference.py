@@ -115,6 +115,30 @@ def test_the_attributes_of_consumers() -> None:
     assert base.channel_layer_alias == "default"
 
 
+def test_the_limits_are_the_attributes() -> None:
+    consumers = import_module("sealane.consumers")
+    websocket, http = consumers.AsyncWebsocketConsumer, consumers.AsyncHttpConsumer
+    named = {quoted(row[0])[0]: (row[1], row[3]) for row in rows("consumers.md", "Limits")}
+    limits = import_module("sealane.consumers.limits")
+    assert set(named) == {*limits._WHOLE, *limits._ANY, "slow_client"}
+    assert set(named) == {
+        name for base in (limits.Limits, limits.WebsocketLimits) for name in vars(base) if not name.startswith("_")
+    }
+    for name, (where, what) in named.items():
+        assert getattr(websocket, name) == ("close" if name == "slow_client" else None)
+        assert hasattr(http, name) is (where == "all" or "HTTP" in where)
+        for kind, code in re.findall(r"`(\w+)`: close with (\d+)", what):
+            if kind != "close":
+                assert getattr(exceptions, kind).code == int(code)
+
+
+def test_the_counters_of_the_limits() -> None:
+    counters = import_module("sealane.consumers").AsyncConsumer.limit_counters
+    text = (REFERENCE / "consumers.md").read_text()
+    table = re.findall(r"^\| `(\w+)` \| [^|]+ \|$", text[text.index("| Counter | Counts |") :], re.MULTILINE)
+    assert table[: len(counters.as_dict())] == list(counters.as_dict())
+
+
 REFUSED = [kind for row in rows("consumers.md", "Which method handles a message") for kind in quoted(row[0])]
 
 
