@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 __all__ = ["forget", "new_directory", "spawn"]
@@ -42,7 +42,9 @@ class Keeper:
         directory.mkdir(mode=0o700)
         return directory
 
-    def spawn(self, command: Sequence[str], *, directory: Path, log: Path) -> subprocess.Popen[bytes]:
+    def spawn(
+        self, command: Sequence[str], *, directory: Path, log: Path, environment: Mapping[str, str] | None
+    ) -> subprocess.Popen[bytes]:
         with log.open("ab") as output:
             process = subprocess.Popen(
                 command,
@@ -50,7 +52,7 @@ class Keeper:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={"LC_ALL": "C", "PATH": os.environ.get("PATH", "")},
+                env=environment or {"LC_ALL": "C", "PATH": os.environ.get("PATH", "")},
                 start_new_session=True,
             )
         self._tell(b"+%d\n" % process.pid)
@@ -97,9 +99,14 @@ def new_directory(name: str) -> Path:
     return _running_keeper().new_directory(name)
 
 
-def spawn(command: Sequence[str], *, directory: Path, log: Path) -> subprocess.Popen[bytes]:
-    """Start a process that does not outlive this one, with its output appended to `log`."""
-    return _running_keeper().spawn(command, directory=directory, log=log)
+def spawn(
+    command: Sequence[str], *, directory: Path, log: Path, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a process that does not outlive this one, with its output appended to `log`.
+
+    environment: as it is to be; the least that a server needs, unless it is given.
+    """
+    return _running_keeper().spawn(command, directory=directory, log=log, environment=environment)
 
 
 def forget(process: subprocess.Popen[bytes]) -> None:
