@@ -110,6 +110,8 @@ def test_a_command_exists(command: Command) -> None:
         case ["python", "manage.py", subcommand, *arguments]:
             command_class = load_command_class(get_commands()[subcommand], subcommand)
             command_class.create_parser("manage.py", subcommand).parse_args(arguments)
+        case ["python", "-m", "uvicorn" | "daphne" | "hypercorn" | "granian", *_]:
+            pass  # run by tests/asgi_servers, which start their servers so
         case ["python", "-m", "pytest", *_] | ["django-admin", "startproject", _]:
             pass  # run where its page is followed
         case ["python3", "-m", "venv", _] | [".", _] | ["cd", _]:
