@@ -60,7 +60,9 @@ def consumer(layer: InMemoryChannelLayer) -> type[Consumer]:
     channel_layers.set("default", InMemoryChannelLayer(capacity=1, overflow="close"))
 
     class Fresh(Consumer):
-        pass
+        max_message_size = 1000
+        max_message_rate = 0.1
+        message_burst = 50
 
     return Fresh
 
@@ -83,10 +85,17 @@ async def overflow(socket: WebsocketCommunicator) -> None:
         await channel_layers["default"].group_send("all", {"type": "tell"})
 
 
+async def flood(socket: WebsocketCommunicator) -> None:
+    for _ in range(51):
+        await socket.send_json_to("nothing")
+
+
 SENT: dict[int, list[Callable[[WebsocketCommunicator], Awaitable[None]]]] = {
     1000: [frame('"close"'), frame('"stop"')],
     1003: [frame(b"binary")],
     1007: [frame("not JSON"), frame('"\ud800"')],
+    1008: [flood],
+    1009: [frame(f'"{1000 * "x"}"')],
     1011: [frame('"fail"')],
     1012: [cancel],
     1013: [overflow],
