@@ -73,7 +73,11 @@ KINDS = (
         "Granian",
         "granian",
         ("--log-level", "warning", "--workers-kill-timeout", "1"),
-        noise=re.compile(r"thread '[^']*' \(\d+\) panicked at [^\n]*/pyo3-.*?RUST_BACKTRACE[^\n]*", re.DOTALL),
+        # The note stands below the first panic of a process only.
+        noise=re.compile(
+            r"thread '[^']*' \(\d+\) panicked at [^\n]*/pyo3-[^\n]*\nCannot drop pointer [^\n]*"
+            r"(\nstack backtrace:(\n +[^\n]*)*)?(\nnote: [^\n]*RUST_BACKTRACE[^\n]*)?"
+        ),
     ),
 )
 
