@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -154,6 +155,9 @@ def test_websockets_over_http2(server: AsgiServer, claim: Callable[[str], str]) 
 
 async def test_lifespan_and_the_end(server: AsgiServer, claim: Callable[[str], str], token: str) -> None:
     """It ends the server, which the next test starts again."""
+    if server.kind.name == "Hypercorn" and sys.version_info >= (3, 12):
+        # wait_closed() has waited for every connection since then, and Hypercorn calls it before it closes any.
+        pytest.skip("On Python 3.12 and newer, Hypercorn does not end while a WebSocket is open")
     before = len(server.notes())
     watched = await watch(server, token)
     server.terminate()
