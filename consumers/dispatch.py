@@ -15,7 +15,7 @@ from typing import Any
 
 from sealane.consumers.ending import finish
 from sealane.consumers.message_queue import Failure, MessageQueue
-from sealane.consumers.stepping import THROUGH, Rest, go_on, task_context
+from sealane.consumers.stepping import THROUGH, Rest, go_on, start, task_context
 from sealane.consumers.turn import CLIENT, IDLE, PUSHED, turn_of
 from sealane.exceptions import HandlerCancelled, StopConsumer
 from sealane.layers.gap import Gap
@@ -254,7 +254,7 @@ class Dispatcher:
                         self._keep(message)
                         break
                     rest = None
-                    # What dispatch_client() and start() do, without two calls more.
+                    # What start() does, without two calls more.
                     try:
                         if names is not None:
                             try:
@@ -364,7 +364,7 @@ class Dispatcher:
                     if self._read_ahead is not None:
                         self._queued_bytes -= _size(waiting)
                     self.busy = CLIENT
-                    rest = self.start(self._dispatch_client, waiting)
+                    rest = start(self._dispatch_client, waiting)
                     if rest is not None:
                         await self._finish(rest)
             elif not self.ready:
@@ -384,28 +384,16 @@ class Dispatcher:
         if inbox is not None:
             if inbox.gap is not None and self._missed is not None:
                 gap, inbox.gap = inbox.gap, None
-                return self.start(self._missed, gap)
+                return start(self._missed, gap)
             try:
                 pushed = inbox.take()
             except Exception as error:
                 return Rest({}, error)
             if pushed is not None:
-                return self.start(self.dispatch_pushed, pushed)
+                return start(self.dispatch_pushed, pushed)
         # No race: wake() runs in this thread, and only after something came.
         self.ready = False
         return None
-
-    def start(self, dispatch: Callable[[Any], Awaitable[None]], message: Any) -> Rest | None:
-        """Run a handler up to where it first waits. Returns what is left to do then, None where it is through."""
-        try:
-            steps = dispatch(message).__await__()
-            waits_for = next(steps, THROUGH)
-        except BaseException as error:
-            return Rest(message, error)
-        if waits_for is THROUGH:
-            # And without database work to clean up after: that waits for a thread.
-            return None
-        return Rest(message, None, steps, waits_for)
 
     async def _finish(self, rest: Rest, thrown: BaseException | None = None) -> None:
         """Do the rest for a message, while the other task reads; ``thrown`` is raised in the handler first."""

@@ -9,12 +9,12 @@ import contextvars
 import gc
 import sys
 import types
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Final, NamedTuple
 
 from sealane.types import Message
 
-__all__ = ["THROUGH", "Rest", "go_on", "hold", "task_context"]
+__all__ = ["THROUGH", "Rest", "go_on", "hold", "start", "task_context"]
 
 #: What the first step gives where the coroutine ended with it.
 THROUGH: Final = object()
@@ -30,6 +30,16 @@ class Rest(NamedTuple):
     steps: Generator[Any, None, None] | None = None
     #: What the first one gave: a future, or None for the next turn of the event loop.
     waits_for: Any = None
+
+
+def start(dispatch: Callable[[Any], Awaitable[None]], message: Any) -> Rest | None:
+    """Run a handler up to where it first waits. Returns what is left to do then, None where it is through."""
+    try:
+        steps = dispatch(message).__await__()
+        waits_for = next(steps, THROUGH)
+    except BaseException as error:
+        return Rest(message, error)
+    return None if waits_for is THROUGH else Rest(message, None, steps, waits_for)
 
 
 def hold(waits_for: Any) -> None:
