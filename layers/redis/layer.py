@@ -214,6 +214,7 @@ class RedisLayer(BaseChannelLayer):
         entered = exchange.receive(channel, AsyncReceiver, loop)
         if isinstance(entered, Parcel):
             return entered.open(exchange.deserialize)
+        # Written out in each layer: a coroutine between would cost a fifth of the messages per second.
         try:
             await entered.future
         except BaseException:
