@@ -6,10 +6,11 @@ from collections.abc import Coroutine
 from typing import Any, ClassVar
 
 from sealane.consumers.admission import UNAUTHENTICATED, Refusal, UserTest, examine, is_logged_in
+from sealane.consumers.complaint import Complaint
 from sealane.consumers.credentials import CREDENTIALS, credentials_of
 from sealane.consumers.dispatch import Dispatcher
 from sealane.consumers.group_limit import LimitedLayer
-from sealane.consumers.revalidation import PATIENCE, Complaint, Revalidation
+from sealane.consumers.revalidation import PATIENCE, Revalidation
 from sealane.consumers.revocation import judge, user_group
 from sealane.db import DatabaseUse
 from sealane.layers import BaseChannelLayer

@@ -3,9 +3,9 @@
 import threading
 import time
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
-from sealane.consumers.revalidation import Complaint
+from sealane.consumers.complaint import Complaint
 
 __all__ = ["LimitCounters", "LimitName"]
 
@@ -19,15 +19,7 @@ LimitName = Literal[
     "closed_slow",
 ]
 
-_NAMES: Final[tuple[LimitName, ...]] = (
-    "refused_size",
-    "refused_rate",
-    "refused_groups",
-    "dropped_oldest",
-    "dropped_newest",
-    "dropped_closed",
-    "closed_slow",
-)
+_NAMES: Final[tuple[LimitName, ...]] = get_args(LimitName)
 
 
 class LimitCounters:

@@ -2,11 +2,10 @@
 
 import asyncio
 import random
-import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
-__all__ = ["PATIENCE", "SPACING", "Complaint", "Revalidation"]
+__all__ = ["PATIENCE", "SPACING", "Revalidation"]
 
 #: Seconds that lie between two checks of one connection at least, however many messages ask for one.
 SPACING: Final = 1.0
@@ -114,21 +113,3 @@ class Revalidation:
     def __repr__(self) -> str:
         state = "stopped" if self._stopped else "checking" if self._running else "waiting" if self._timer else "idle"
         return f"<{type(self).__name__} {state}, every {self._seconds} s>"
-
-
-class Complaint:
-    """One line of a log that many connections would write at the same time: it is due once a minute."""
-
-    __slots__ = ("_clock", "_next")
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._next = float("-inf")
-
-    def is_due(self) -> bool:
-        """Tell whether to write it now; then it is not due for a minute."""
-        now = self._clock()
-        if now < self._next:
-            return False
-        self._next = now + 60
-        return True

@@ -20,6 +20,7 @@ from sealane.exceptions import MessageWithoutType, StopConsumer
 from sealane.layers import InMemoryChannelLayer, channel_layers
 from sealane.layers.inbox import Inbox
 from sealane.testing import ApplicationCommunicator, WebsocketCommunicator
+from tests.hops import Hops
 
 
 class PullOnly(InMemoryChannelLayer):
@@ -204,21 +205,6 @@ async def test_context_variables_pass_from_handler_to_handler_of_a_sync_consumer
 
 
 # The database
-
-
-class Hops:
-    """Count how often an event loop hands work to a thread."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.count = 0
-        loop = asyncio.get_running_loop()
-        original = loop.run_in_executor
-
-        def counting(*args: Any) -> Any:
-            self.count += 1
-            return original(*args)
-
-        monkeypatch.setattr(loop, "run_in_executor", counting)
 
 
 async def test_a_message_that_touches_no_database_hops_to_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from sealane.consumers import AsyncWebsocketConsumer
-from sealane.consumers.revalidation import SPACING, Complaint, Revalidation
+from sealane.consumers.complaint import Complaint
+from sealane.consumers.revalidation import SPACING, Revalidation
 
 
 class Timer:

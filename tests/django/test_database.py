@@ -20,6 +20,7 @@ from sealane.db import aclose_old_connections, database_sync_to_async
 from sealane.testing import WebsocketCommunicator
 from tests.django.articles.models import Article
 from tests.docs.snippets import DOCS, blocks_of
+from tests.hops import Hops
 from tests.servers import PostgreSQL, postgresql_programs
 
 #: Seconds that an answer may take on a busy machine.
@@ -236,21 +237,6 @@ async def none_left(count: Callable[[], int]) -> None:
     async with asyncio.timeout(LIMIT):
         while await asyncio.to_thread(count):
             await asyncio.sleep(0.01)
-
-
-class Hops:
-    """Count how often an event loop hands work to a thread."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.count = 0
-        loop = asyncio.get_running_loop()
-        original = loop.run_in_executor
-
-        def counting(*args: Any) -> Any:
-            self.count += 1
-            return original(*args)
-
-        monkeypatch.setattr(loop, "run_in_executor", counting)
 
 
 async def test_a_message_without_database_work_hops_to_no_thread(

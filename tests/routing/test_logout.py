@@ -29,8 +29,8 @@ from sealane.consumers import (
     permission_required,
     user_passes_test,
 )
+from sealane.consumers.complaint import Complaint
 from sealane.consumers.credentials import CREDENTIALS
-from sealane.consumers.revalidation import Complaint
 from sealane.consumers.revocation import revoked_message, user_group
 from sealane.db import aclose_old_connections
 from sealane.exceptions import ChannelLayerUnavailable

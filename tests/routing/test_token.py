@@ -13,8 +13,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from sealane.consumers import AsyncHttpConsumer, AsyncWebsocketConsumer, attendance, login_required
+from sealane.consumers.complaint import Complaint
 from sealane.consumers.credentials import CREDENTIALS
-from sealane.consumers.revalidation import Complaint
 from sealane.exceptions import DenyConnection
 from sealane.layers import InMemoryChannelLayer, channel_layers
 from sealane.routing import TokenAuthMiddleware

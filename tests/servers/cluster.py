@@ -2,14 +2,14 @@
 
 import secrets
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tests.servers.binaries import Flavour
 from tests.servers.migration import Migration, migrate_atomically
 from tests.servers.ports import HOST, free_port
 from tests.servers.server import PortTaken, Server, fields
 from tests.servers.slots import SLOTS
+from tests.servers.started import Started
 from tests.servers.waiting import wait_until
 
 __all__ = ["Cluster", "Migration"]
@@ -18,7 +18,7 @@ __all__ = ["Cluster", "Migration"]
 AGREEMENT = 30.0
 
 
-class Cluster:
+class Cluster(Started):
     """Masters with an even share of the slots each. start() returns when every node says cluster_state:ok.
 
     Each node is given the finished map of the Cluster as its nodes.conf. What remains of the start is the two seconds
@@ -51,15 +51,6 @@ class Cluster:
 
     def __repr__(self) -> str:
         return f"<Cluster {self.flavour} {self.nodes}>"
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
 
     @property
     def hosts(self) -> dict[str, Any]:

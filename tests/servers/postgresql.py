@@ -8,10 +8,10 @@ import shutil
 import signal
 import subprocess
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tests.servers.keeper import forget, new_directory, spawn
+from tests.servers.started import Started
 from tests.servers.waiting import wait_until
 
 __all__ = ["PostgreSQL", "postgresql_programs"]
@@ -36,7 +36,7 @@ def postgresql_programs() -> Path | None:
     return next((path for path in candidates if (path / "initdb").exists() and (path / "postgres").exists()), None)
 
 
-class PostgreSQL:
+class PostgreSQL(Started):
     """A server that only this machine's root and its own user reach. ``with PostgreSQL() as server:`` runs it.
 
     What was written is lost with it. Its log is shown where it does not start.
@@ -62,15 +62,6 @@ class PostgreSQL:
 
     def __repr__(self) -> str:
         return f"<PostgreSQL {self.directory} {'stopped' if self._process is None else f'pid {self._process.pid}'}>"
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
 
     @property
     def settings(self) -> dict[str, Any]:

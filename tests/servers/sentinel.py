@@ -2,12 +2,12 @@
 
 import contextlib
 import secrets
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tests.servers.binaries import Flavour
 from tests.servers.ports import HOST, free_port
 from tests.servers.server import PortTaken, Server
+from tests.servers.started import Started
 from tests.servers.waiting import wait_until
 from tests.servers.wire import ServerError
 
@@ -30,7 +30,7 @@ PACE = {
 AGREEMENT = 30.0
 
 
-class SentinelGroup:
+class SentinelGroup(Started):
     """Five processes. start() returns when the sentinels know one another and the replica is in sync.
 
     The sentinels are told of one another in their configuration: found out by themselves, it would take seconds.
@@ -62,15 +62,6 @@ class SentinelGroup:
 
     def __repr__(self) -> str:
         return f"<SentinelGroup {self.flavour} {self.service!r} {self.data_nodes} {self.sentinels}>"
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
 
     @property
     def hosts(self) -> dict[str, Any]:
