@@ -36,6 +36,11 @@ def _check_streams(cls: "type[WebsocketDemultiplexer]") -> None:
     unknown = [name for name in cls.open_on_connect if name not in cls.streams]
     if unknown and cls.stream_application is WebsocketDemultiplexer.stream_application:
         raise ValueError(f"{cls.__name__}.open_on_connect has {unknown}; expected names of its streams")
+    if cls.max_streams is not None and len(cls.open_on_connect) > cls.max_streams:
+        raise ValueError(
+            f"{cls.__name__}.open_on_connect has {len(cls.open_on_connect)} streams; expected {cls.max_streams} at "
+            "most, as max_streams says"
+        )
 
 
 def _check_application(owner: str, name: str, application: Any) -> None:
@@ -96,6 +101,8 @@ class WebsocketDemultiplexer(AsyncWebsocketConsumer):
         super()._prepare()
         for name, unit in _LIMITS.items():
             check_limit(cls, name, unit, whole=True)
+        if cls.max_stream_queue is None:
+            raise ValueError(f"{cls.__name__}.max_stream_queue is None; expected a whole number of bytes above 0")
         if not hasattr(cls.streams, "__get__"):
             _check_streams(cls)
 
