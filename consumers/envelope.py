@@ -82,7 +82,7 @@ def parse(text: str | None) -> Frame | Open | Close:
         except (ValueError, RecursionError):
             pass  # said below
         else:
-            if text[end:].strip() == "}":
+            if text[end:] == "}":
                 return Frame(usual[1], {"type": "websocket.receive", "text": text[start:end]})
     return _read(_decode(text))
 
@@ -221,7 +221,7 @@ _STRICT: Final = json.JSONDecoder(parse_constant=_refuse_constant)
 
 def _is_json(text: str) -> bool:
     try:
-        _STRICT.decode(text)
+        # Without the white space around it, which decode() looks for; no encoder writes it.
+        return _STRICT.raw_decode(text)[1] == len(text)
     except (ValueError, RecursionError):
         return False
-    return True

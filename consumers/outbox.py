@@ -6,7 +6,7 @@ from typing import Final, Literal, NamedTuple
 from sealane.consumers.connection import frame_size
 from sealane.types import Message
 
-__all__ = ["OVERHEAD", "SLOW_CLIENT_POLICIES", "Outbox", "SlowClientPolicy", "Verdict"]
+__all__ = ["OVERHEAD", "QUEUED", "SLOW_CLIENT_POLICIES", "Outbox", "SlowClientPolicy", "Verdict"]
 
 SlowClientPolicy = Literal["close", "drop_oldest", "drop_newest"]
 
@@ -24,7 +24,8 @@ class Verdict(NamedTuple):
     frames: int = 0
 
 
-QUEUED = Verdict("queued")
+#: The verdict on a frame that has found room.
+QUEUED: Final = Verdict("queued")
 
 _DROPPED: Final[dict[SlowClientPolicy, Literal["dropped_oldest", "dropped_newest"]]] = {
     "drop_oldest": "dropped_oldest",

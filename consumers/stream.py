@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 from sealane.consumers.connection import ConnectionState, next_state
 from sealane.consumers.envelope import build_close, build_frame, build_open, quote, refusal_code
-from sealane.consumers.outbox import Outbox
+from sealane.consumers.outbox import QUEUED, Outbox
 from sealane.types import Message
 
 __all__ = ["Line", "Stream"]
@@ -48,6 +48,7 @@ class Stream:
         "_disconnect",
         "_frames",
         "_line",
+        "_loop",
         "_quoted",
         "_send_frame",
         "_status",
@@ -75,6 +76,7 @@ class Stream:
         self._quoted = quote(name)
         self._as_json = as_json
         self._frames = Outbox(limit, "close")
+        self._loop = asyncio.get_running_loop()
         self._asked = False
         self._disconnect: Message | None = None
         self._waiters: list[asyncio.Future[None]] = []
@@ -88,7 +90,7 @@ class Stream:
 
     def put(self, event: Message) -> bool:
         """Add a frame of the client. Returns False where it does not fit."""
-        if self._frames.put(event).outcome != "queued":
+        if self._frames.put(event) is not QUEUED:
             return False
         if self._waiters:
             self._wake()
@@ -123,7 +125,7 @@ class Stream:
             event = self._frames.take() if self.accepted else None
             if event is not None or (event := self._next()) is not None:
                 return event
-            waiter = asyncio.get_running_loop().create_future()
+            waiter = self._loop.create_future()
             self._waiters.append(waiter)
             try:
                 await waiter

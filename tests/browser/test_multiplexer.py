@@ -65,7 +65,7 @@ class Page:
         self.browser = browser
 
     def do(self, script: str) -> Any:
-        return self.browser.execute_script(script)  # type: ignore[no-untyped-call]
+        return self.browser.execute_script(script)
 
     def got(self) -> list[list[Any]]:
         told: list[list[Any]] = self.do("return got")
@@ -125,7 +125,10 @@ def converse(page: Page) -> None:
 
 
 def test_two_streams_over_one_socket(page: Page) -> None:
-    page.do("window.sockets = 0; window.WebSocket = class extends WebSocket { constructor(...a) { super(...a); sockets++ } }")
+    page.do(
+        "window.sockets = 0;"
+        "window.WebSocket = class extends WebSocket { constructor(...values) { super(...values); sockets++ } };"
+    )
     converse(page)
     page.do("socket.stream('terminal').post({ bytes: btoa('\\0\\xff') })")
     page.wait_for(["terminal", "message", "AP8="])

@@ -30,7 +30,8 @@ def received(**event: Any) -> dict[str, Any]:
     ("text", "frame"),
     [
         ('{"stream":"chat","payload":{"a": 1.10}}', received(text='{"a": 1.10}')),
-        ('{"stream": "chat", "payload": [1,  2]} ', received(text="[1,  2]")),
+        ('{"stream": "chat", "payload": [1,  2]}', received(text="[1,  2]")),
+        ('{"stream": "chat", "payload": [1,  2]} ', received(text="[1, 2]")),
         ('{"stream":"chat","payload":null}', received(text="null")),
         ('{"payload":{"a":1},"stream":"chat"}', received(text='{"a": 1}')),
         (' {"stream":"ch\\u0061t","payload":"ü"}', received(text='"\\u00fc"')),
@@ -119,9 +120,10 @@ VALUES = st.recursive(
 @given(st.text(min_size=1, max_size=100), VALUES, st.sampled_from([(",", ":"), (", ", ": ")]), st.booleans())
 def test_a_payload_arrives_as_it_was(name: str, value: Any, separators: tuple[str, str], is_first: bool) -> None:
     content = {"stream": name, "payload": value} if is_first else {"payload": value, "stream": name}
-    stream, event = parse(json.dumps(content, separators=separators))
-    assert stream == name
-    assert json.loads(event["text"]) == value
+    frame = parse(json.dumps(content, separators=separators))
+    assert isinstance(frame, Frame)
+    assert frame.stream == name
+    assert json.loads(frame.event["text"]) == value
 
 
 @given(st.text(min_size=1, max_size=100), VALUES)

@@ -376,7 +376,11 @@ class Http(AsyncHttpConsumer): ...
         ({"streams": {"a": Chat()}}, TypeError, r"an instance of Chat, which would serve one connection only"),
         ({"streams": {"a": "chat"}}, TypeError, r"The stream 'a' of Bad is 'chat'"),
         ({"streams": {"a": Chat}, "open_on_connect": "a"}, TypeError, r"open_on_connect is 'a'; expected a list"),
-        ({"streams": {"a": Chat}, "open_on_connect": ["b"]}, ValueError, r"open_on_connect has \['b'\]; expected names"),
+        (
+            {"streams": {"a": Chat}, "open_on_connect": ["b"]},
+            ValueError,
+            r"open_on_connect has \['b'\]; expected names",
+        ),
         (
             {"streams": {"a": Chat, "b": Chat}, "open_on_connect": ["a", "b"], "max_streams": 1},
             ValueError,

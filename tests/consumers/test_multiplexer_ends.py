@@ -341,7 +341,7 @@ class Slow(AsyncJsonWebsocketConsumer):
 async def test_a_slow_stream_is_closed_and_holds_nobody_up(
     layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    slow = type("Slow", (Slow,), {"released": asyncio.Event(), "handled": [], "ended": []})
+    slow: Any = type("Slow", (Slow,), {"released": asyncio.Event(), "handled": [], "ended": []})
     consumer = demultiplexer(streams={"slow": slow}, max_stream_queue=10 * 1024)
     made = _instances(consumer)
     async with Client(consumer) as client:
@@ -442,7 +442,7 @@ async def test_what_a_slow_client_is_told_of_its_streams_is_not_dropped(
         await until(lambda: client.input_queue.empty())
         await until(lambda: any(consumer.limit_counters.as_dict()[f"dropped_{end}"] for end in ("oldest", "newest")))
         reads.set()
-        got = []
+        got: list[Any] = []
         while not {4000, 4404, "open"} <= {one.get("code") or one.get("event") for one in got}:
             got.append(await client.get())
         echoes = [one["payload"]["echo"] for one in got if one["stream"] == "chat"]

@@ -76,7 +76,8 @@ async def until_ended(consumer: Any, *expected: tuple[str, int]) -> None:
 
 async def test_two_streams_of_which_one_ends(server: LiveServer) -> None:
     async with opened(server, "chat", "notices") as client:
-        for content in ({"a": "ü😀", "b": [1, 2.5, None]}, [], "x" * 100_000):
+        contents: list[Any] = [{"a": "ü😀", "b": [1, 2.5, None]}, [], "x" * 100_000]
+        for content in contents:
             for stream in "chat", "notices":
                 await say(client, stream, payload=content)
                 assert await get(client) == {"stream": stream, "payload": {"echo": content}}
