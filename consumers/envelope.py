@@ -1,6 +1,6 @@
 """The envelopes in which several streams share one WebSocket: read and built, decisions only, no I/O.
 
-The protocol is described in the reference of consumers, under "Several consumers over one WebSocket".
+The protocol is docs/reference/multiplexing.md.
 """
 
 import base64

@@ -1,5 +1,8 @@
 """A site whose page uses the multiplexer of the package's static files; run by uvicorn in a process of its own."""
 
+import asyncio
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -20,6 +23,9 @@ from django.core.asgi import get_asgi_application  # noqa: E402
 from django.http import HttpRequest, HttpResponse  # noqa: E402
 from django.template import Context, Template  # noqa: E402
 from django.urls import path  # noqa: E402
+
+from tests.docs.reading import Reading  # noqa: E402
+from tests.docs.snippets import DOCS, blocks_of  # noqa: E402
 
 pages: Any = ASGIStaticFilesHandler(get_asgi_application())
 
@@ -46,7 +52,16 @@ def page(request: HttpRequest) -> HttpResponse:
     return HttpResponse(Template(PAGE).render(Context()))
 
 
-urlpatterns = [path("", page)]
+#: The guide, whose page is served with the consumers that it shows.
+GUIDE = DOCS / "how-to" / "multiplex.md"
+
+
+def guide(request: HttpRequest) -> HttpResponse:
+    [template] = [block.text for block in blocks_of(GUIDE) if block.language == "html"]
+    return HttpResponse(Template(template).render(Context()))
+
+
+urlpatterns = [path("", page), path("guide/", guide)]
 
 
 class Chat(AsyncJsonWebsocketConsumer):
@@ -79,10 +94,8 @@ class Demultiplexer(WebsocketDemultiplexer):
         await self.close(message["code"])
 
 
-consumer: Any = Demultiplexer.as_asgi()
+names = asyncio.run(Reading(Path(tempfile.mkdtemp(dir="."))).read(GUIDE))
+routes: list[Any] = [path("socket/", Demultiplexer.as_asgi()), path("ws/", names["Demultiplexer"].as_asgi())]
 application = Drain(
-    ProtocolTypeRouter(
-        {"http": pages, "websocket": AllowedHostsOriginValidator(URLRouter([path("socket/", consumer)]))}
-    ),
-    spread=0,
+    ProtocolTypeRouter({"http": pages, "websocket": AllowedHostsOriginValidator(URLRouter(routes))}), spread=0
 )

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from django.contrib.staticfiles import finders
 from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
 from tests.example.conftest import LIMIT, start_chromium
 from tests.servers.keeper import forget, new_directory, spawn
@@ -200,6 +202,17 @@ def test_close_is_the_end(page: Page) -> None:
     page.do("socket.close(4000)")
     page.wait_for(ended("chat", 4000, True), ended("socket", 4000, True))
     assert page.do("return socket.timer === undefined")
+
+
+def test_the_page_of_the_guide(browser: webdriver.Chrome, site: Site) -> None:
+    browser.get(f"{site.url}guide/")
+
+    def lines() -> list[str]:
+        return [item.text for item in browser.find_elements(By.CSS_SELECTOR, "li")]
+
+    wait_until(lambda: lines() == ["open"], within=LIMIT, what="the stream is open")
+    browser.find_element(By.NAME, "text").send_keys("hello", Keys.ENTER)
+    wait_until(lambda: lines() == ["open", "hello"], within=LIMIT, what="the message is back")
 
 
 def test_it_is_a_static_file_of_at_most_60_lines() -> None:
