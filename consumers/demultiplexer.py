@@ -87,7 +87,8 @@ class WebsocketDemultiplexer(AsyncWebsocketConsumer):
     #: The streams that are opened without being asked for, when the WebSocket is accepted.
     open_on_connect: Collection[str] = ()
 
-    #: How many streams may run at once, those that are about to end included; None for any number.
+    #: How many streams may run at once, those that are about to end included; None for any number. A stream that is
+    #: opened again while it ends counts once.
     max_streams: int | None = 64
 
     #: Bytes of the client's frames that may wait for one stream, beyond what its consumer reads ahead. A stream that is
@@ -135,7 +136,11 @@ class WebsocketDemultiplexer(AsyncWebsocketConsumer):
         if type(envelope) is Frame:
             await table.bring(envelope)
         elif type(envelope) is Open:
-            await table.open(envelope)
+            if table.doubts_user:
+                table.doubts_user = False
+                await self._check_user()
+            if self._state is _OPEN:
+                await table.open(envelope)
         elif type(envelope) is Close:
             await table.close(envelope)
 
@@ -200,4 +205,7 @@ class WebsocketDemultiplexer(AsyncWebsocketConsumer):
     async def _end_streams(self) -> None:
         assert self._table is not None
         code = ABNORMAL if self._close_code is None else self._close_code
-        await self._table.end(code, self.end_timeout)
+        try:
+            await self._table.end(code, self.end_timeout)
+        finally:
+            self._table = None  # they refer to each other

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from sealane.consumers.admission import UNAUTHENTICATED, is_logged_in
+from sealane.consumers.admission import FORBIDDEN, UNAUTHENTICATED, is_logged_in
 from sealane.consumers.connection import ConnectionState
 from sealane.consumers.envelope import Close, Frame, Open, build_close
 from sealane.consumers.json import AsyncJsonWebsocketConsumer, JsonWebsocketConsumer
@@ -69,7 +69,7 @@ class StreamTable:
         find: returns the application of a stream, None where there is no such stream.
         send_frame: sends an envelope with a frame, and raises OSError where the WebSocket has ended.
         send_event: sends an envelope that must not be dropped, and does nothing where the WebSocket has ended.
-        max_streams: how many applications may run at once, those that are ending included.
+        max_streams: how many applications may run at once. One that is ending counts, but not for its own name.
         max_queue: bytes that may wait for an application.
         """
         self.send_frame = send_frame
@@ -84,6 +84,8 @@ class StreamTable:
         self._ending: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._login_ended = False
+        #: A stream was closed because its user has lost a right, so that the scope's user may be out of date.
+        self.doubts_user = False
 
     def __len__(self) -> int:
         """How many applications run, those that are ending included."""
@@ -134,8 +136,10 @@ class StreamTable:
             await self.send_event(build_close(name, error.code, str(error)))
         elif self._login_ended:
             await self.send_event(build_close(name, UNAUTHENTICATED.code, UNAUTHENTICATED.reason))
-        elif self._max_streams is not None and len(self._tasks) >= self._max_streams:
-            self._note("refused_streams", 1, f"there are {len(self._tasks)} streams at once, as many as there may be")
+        elif (
+            self._max_streams is not None and (others := len(self._tasks) - (name in self._ending)) >= self._max_streams
+        ):
+            self._note("refused_streams", 1, f"there are {others} streams at once, as many as there may be")
             await self.send_event(build_close(name, TOO_MANY, "Too many streams"))
         else:
             self._start(application, wanted)
@@ -180,9 +184,12 @@ class StreamTable:
             del self._open[stream.name]
         if stream.started and stream.task is not None and not stream.task.done():
             self._ending[stream.name] = stream.task
-        if stream.accepted and stream.code == UNAUTHENTICATED.code and is_logged_in(self._scope.get("user")):
-            # The scope, of which every new stream gets a copy, has a user whose login has ended.
-            self._login_ended = True
+        if stream.accepted and is_logged_in(self._scope.get("user")):
+            # The scope, of which every new stream gets a copy, has the user of before.
+            if stream.code == UNAUTHENTICATED.code:
+                self._login_ended = True
+            elif stream.code == FORBIDDEN.code:
+                self.doubts_user = True
 
     async def _run(
         self, stream: Stream, application: ASGIApplication, scope: Scope, before: asyncio.Task[None] | None
@@ -215,7 +222,7 @@ class StreamTable:
             logger.debug("%s: the stream %r: %s", self._who, stream.name, error)
         elif error is not None:
             logger.error("%s: the stream %r failed", self._who, stream.name, exc_info=error)
-        elif stream.state is ConnectionState.CONNECTING:
+        elif stream.state in (ConnectionState.CONNECTING, ConnectionState.REFUSING):
             logger.error("%s: the stream %r ended without an answer", self._who, stream.name)
             await stream.end(ERROR, "No answer")
         await stream.end(NORMAL if error is None else ERROR, "")

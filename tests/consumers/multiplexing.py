@@ -109,6 +109,19 @@ def demultiplexer(base: type[WebsocketDemultiplexer] = WebsocketDemultiplexer, *
     return type("Demultiplexer", (base,), attributes)
 
 
+def instances_of(consumer: Any) -> list[Any]:
+    """Keep the instances that a class makes from now on."""
+    made: list[Any] = []
+    original = consumer.__init__
+
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        made.append(self)
+        original(self, *args, **kwargs)
+
+    consumer.__init__ = init
+    return made
+
+
 class Client(WebsocketCommunicator):
     """A client of a demultiplexer, without one of its own checks: what it gets is compared whole."""
 

@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
-from sealane.consumers import AsyncJsonWebsocketConsumer, WebsocketDemultiplexer
+from sealane.consumers import AsyncJsonWebsocketConsumer, WebsocketDemultiplexer, permission_required
+from sealane.consumers.credentials import CREDENTIALS
 from sealane.consumers.dispatch import READ_AHEAD
 from sealane.consumers.revocation import revoked_message, user_group
 from sealane.layers import InMemoryChannelLayer
 from sealane.routing.closing import Closing
 from sealane.types import Message, Receive, Scope, Send
 from tests.consumers.conftest import Run, until
-from tests.consumers.multiplexing import LIMIT, Chat, Client, closed, demultiplexer
+from tests.consumers.multiplexing import LIMIT, Chat, Client, closed, demultiplexer, instances_of
 
 BOTH = ["chat", "notices"]
 
@@ -228,22 +229,9 @@ def test_a_stream_begins_again_when_the_one_before_has_ended(run: Run, layer: In
         assert await client.get() == {"stream": "leaving", "payload": {"echo": "waits"}}
         await client.disconnect(1000, LIMIT)
 
-    consumers = _instances(consumer)
+    consumers = instances_of(consumer)
     run(main())
     assert order == ["connect", "disconnect begins", "disconnect ends"] * 2
-
-
-def _instances(consumer: Any) -> list[Any]:
-    """Keep the instances that a class makes."""
-    made: list[Any] = []
-    original = consumer.__init__
-
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        made.append(self)
-        original(self, *args, **kwargs)
-
-    consumer.__init__ = init
-    return made
 
 
 def test_a_stream_that_waits_for_the_one_before_ends_with_the_socket(run: Run, layer: InMemoryChannelLayer) -> None:
@@ -320,6 +308,75 @@ def test_a_socket_that_stays_at_a_logout_opens_nothing_for_the_user_who_left(
     assert consumer.ended == [("chat", 4401)]
 
 
+class Member:
+    """A user whose rights are as they were when the account was read."""
+
+    is_authenticated = True
+    is_active = True
+    pk = 7
+
+    def __init__(self, may_vote: bool) -> None:
+        self.may_vote = may_vote
+
+    def has_perms(self, names: Any, obj: Any = None) -> bool:
+        return self.may_vote
+
+
+class Credentials:
+    session_key = KEY
+    may_vote = True
+
+    async def recheck(self) -> Any:
+        return Member(self.may_vote)
+
+
+def test_a_right_that_is_lost_is_not_there_when_the_stream_is_opened_again(
+    run: Run, layer: InMemoryChannelLayer
+) -> None:
+    class Voting(Chat):
+        revalidate = 0.01
+
+    voting = permission_required("polls.vote")(Voting.as_asgi())
+    consumer = demultiplexer(streams={"voting": voting})
+
+    async def main() -> None:
+        credentials = Credentials()
+        async with Client(consumer, user=Member(may_vote=True), **{CREDENTIALS: credentials}) as client:
+            await client.open("voting", "chat")
+            credentials.may_vote = False
+            assert await client.get() == closed("voting", 4403, "Permission denied")
+            await client.send_json_to({"stream": "voting", "event": "open"})
+            assert await client.get() == closed("voting", 4403, "Permission denied")
+            assert await client.ask("chat", 1) == {"echo": 1}
+            credentials.may_vote = True
+            await client.send_json_to({"stream": "voting", "event": "open"})
+            assert await client.get() == closed("voting", 4403, "Permission denied"), "as it was at the last look"
+
+    run(main())
+
+
+async def test_nothing_is_left_of_streams_that_have_ended(layer: InMemoryChannelLayer) -> None:
+    class Rooms(WebsocketDemultiplexer):
+        def stream_application(self, name: str) -> Any:
+            return Chat
+
+    consumer = demultiplexer(Rooms)
+    instances = instances_of(consumer)
+    async with Client(consumer) as client:
+        for number in range(200):
+            await client.open(f"room.{number}")
+            if number % 2:
+                await client.say(f"room.{number}", {"close": 4403 if number % 3 else 4000})
+                assert (await client.get())["event"] == "close"
+            else:
+                await client.close(f"room.{number}")
+        table = instances[0]._table
+        await until(lambda: not len(table))
+        assert table._open == table._ending == {}
+        assert layer.stats()["channels"] == 1, "the demultiplexer's own"
+    assert instances[0]._table is None
+
+
 # Streams and clients that are slow
 
 
@@ -343,7 +400,7 @@ async def test_a_slow_stream_is_closed_and_holds_nobody_up(
 ) -> None:
     slow: Any = type("Slow", (Slow,), {"released": asyncio.Event(), "handled": [], "ended": []})
     consumer = demultiplexer(streams={"slow": slow}, max_stream_queue=10 * 1024)
-    made = _instances(consumer)
+    made = instances_of(consumer)
     async with Client(consumer) as client:
         await client.open("slow", "chat")
         waiting: list[int] = []
