@@ -7,9 +7,10 @@ from sealane.consumers.base import AsyncConsumer
 from sealane.consumers.connection import ConnectionState
 from sealane.consumers.ending import Step
 from sealane.consumers.envelope import MAX_NAME, Close, Frame, Open, build_error, parse
+from sealane.consumers.http import AsyncHttpConsumer
 from sealane.consumers.limits import check_limit
 from sealane.consumers.stream_table import StreamTable
-from sealane.consumers.websocket import ABNORMAL, AsyncWebsocketConsumer, WebsocketCore
+from sealane.consumers.websocket import ABNORMAL, AsyncWebsocketConsumer
 from sealane.exceptions import EnvelopeError
 from sealane.types import ASGIApplication, Message
 
@@ -45,9 +46,10 @@ def _check_streams(cls: "type[WebsocketDemultiplexer]") -> None:
 
 def _check_application(owner: str, name: str, application: Any) -> None:
     problem = None
-    if isinstance(application, type):
-        if not issubclass(application, WebsocketCore):
-            problem = f"the class {application.__name__}"
+    kind = application if isinstance(application, type) else getattr(application, "consumer_class", None)
+    if kind is not None:
+        if not issubclass(kind, AsyncConsumer) or issubclass(kind, AsyncHttpConsumer):
+            problem = f"the class {kind.__name__}"
     elif isinstance(application, AsyncConsumer):
         problem = f"an instance of {type(application).__name__}, which would serve one connection only"
     elif not callable(application):

@@ -7,8 +7,14 @@ import pytest
 from django.contrib.auth.models import AnonymousUser, User
 from django.urls import path
 
-from sealane.consumers import AsyncHttpConsumer, AsyncJsonWebsocketConsumer, WebsocketDemultiplexer, login_required
-from sealane.exceptions import EnvelopeError, WebsocketDenied
+from sealane.consumers import (
+    AsyncConsumer,
+    AsyncHttpConsumer,
+    AsyncJsonWebsocketConsumer,
+    WebsocketDemultiplexer,
+    login_required,
+)
+from sealane.exceptions import EnvelopeError, StopConsumer, WebsocketDenied
 from sealane.layers import InMemoryChannelLayer
 from sealane.routing import BaseMiddleware, URLRouter
 from sealane.testing import WebsocketCommunicator
@@ -364,6 +370,24 @@ async def test_other_asgi_applications_and_middleware(caplog: pytest.LogCaptureF
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == [], "a gone client is quiet"
 
 
+async def test_a_consumer_that_is_made_of_events() -> None:
+    class Raw(AsyncConsumer):
+        async def websocket_connect(self, message: Message) -> None:
+            await self.send({"type": "websocket.accept"})
+
+        async def websocket_receive(self, message: Message) -> None:
+            await self.send({"type": "websocket.send", "text": message["text"]})
+
+        async def websocket_disconnect(self, message: Message) -> None:
+            raise StopConsumer
+
+    async with Client(demultiplexer(streams={"raw": Raw})) as client:
+        await client.open("raw")
+        await client.send_json_to({"stream": "raw", "text": "x"})
+        assert await client.get() == {"stream": "raw", "text": "x"}
+        await client.close("raw")
+
+
 class Http(AsyncHttpConsumer): ...
 
 
@@ -374,6 +398,7 @@ class Http(AsyncHttpConsumer): ...
         ({"streams": {"": Chat}}, ValueError, r"Bad.streams has ''; expected names of 1 to 100 characters"),
         ({"streams": {1: Chat}}, ValueError, r"Bad.streams has 1; expected names"),
         ({"streams": {"a": Http}}, TypeError, r"The stream 'a' of Bad is the class Http; expected a class of a Web"),
+        ({"streams": {"a": Http.as_asgi()}}, TypeError, r"The stream 'a' of Bad is the class Http; expected a class"),
         ({"streams": {"a": dict}}, TypeError, r"The stream 'a' of Bad is the class dict"),
         ({"streams": {"a": Chat()}}, TypeError, r"an instance of Chat, which would serve one connection only"),
         ({"streams": {"a": "chat"}}, TypeError, r"The stream 'a' of Bad is 'chat'"),
