@@ -103,6 +103,21 @@ async def test_a_client_that_vanishes(server: LiveServer) -> None:
     assert {code for _, code in Demultiplexer.ended} <= {1005, 1006}
 
 
+async def test_a_stream_that_floods_leaves_the_others_their_turn(server: LiveServer) -> None:
+    async with opened(server, "chat", "flooding") as client:
+        await say(client, "flooding", text="go")
+        for number in range(10):
+            await say(client, "chat", payload=number)
+            while (envelope := await get(client))["stream"] != "chat":
+                pass
+            assert envelope == {"stream": "chat", "payload": {"echo": number}}
+        await say(client, "flooding", event="close")
+        while await get(client) != closed("flooding", 1005):
+            pass
+        await say(client, "chat", payload="after it")
+        assert await get(client) == {"stream": "chat", "payload": {"echo": "after it"}}
+
+
 async def test_a_client_that_does_not_read_is_ended_with_all_its_streams(server: LiveServer) -> None:
     async with opened(server, "chat", "flooding", where="impatient") as client:
         client.transport.pause_reading()
