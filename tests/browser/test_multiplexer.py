@@ -93,6 +93,8 @@ def site() -> Iterator[Site]:
     site.start()
     yield site
     site.stop(signal.SIGKILL)
+    complaints = [line for line in site.log.read_text().splitlines() if "Traceback" in line or "ERROR" in line]
+    assert not complaints, site.log.read_text()
 
 
 @pytest.fixture(scope="module")
