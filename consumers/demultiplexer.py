@@ -131,12 +131,19 @@ class WebsocketDemultiplexer(AsyncWebsocketConsumer):
 
     async def websocket_receive(self, message: Message) -> None:
         """Hand an envelope to its stream."""
-        if not self._is_received(message):
+        text = message.get("text")
+        # Asked first is the common case of _is_received().
+        if (text is None or not text.isascii() or self._closed_here) and not self._is_received(message):
             return
-        envelope = parse(message.get("text"))
-        table = self._table or self._streams_table()
+        envelope = parse(text)
+        table = self._table
+        if table is None:
+            table = self._streams_table()
         if type(envelope) is Frame:
-            await table.bring(envelope)
+            stream = table.get(envelope.stream)
+            # The way of nearly every frame; bring() says what is wrong with the others.
+            if stream is None or not stream.put(envelope.event):
+                await table.bring(envelope)
         elif type(envelope) is Open:
             if table.doubts_user:
                 table.doubts_user = False

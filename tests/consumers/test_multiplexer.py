@@ -245,6 +245,33 @@ async def test_on_error_decides_about_envelopes() -> None:
         assert await client.receive_close(LIMIT) == 4400
 
 
+async def test_a_text_that_is_not_utf8_closes_the_socket() -> None:
+    consumer = demultiplexer()
+    async with Client(consumer) as client:
+        await client.open("chat")
+        await client.send_to('{"stream":"chat","payload":"\ud800"}')
+        assert await client.receive_close(LIMIT) == 1007
+    assert consumer.ended == [("chat", 1007)]
+
+
+async def test_nothing_is_handled_after_a_close(layer: InMemoryChannelLayer) -> None:
+    class Closing(WebsocketDemultiplexer):
+        groups = ["sockets"]
+
+        async def close_all(self, message: Message) -> None:
+            await self.close(4001)
+
+    consumer = demultiplexer(Closing)
+    async with Client(consumer) as client:
+        await layer.group_send("sockets", {"type": "close.all"})
+        assert await client.receive_close(LIMIT) == 4001
+        await client.send_json_to({"stream": "chat", "event": "open"})
+        await client.send_to("{")
+        await client.disconnect(4001, LIMIT)
+        assert client.output_queue.empty()
+    assert consumer.limit_counters["refused_envelope"] == 0
+
+
 async def test_closing_a_stream_that_is_closed_is_harmless() -> None:
     consumer = demultiplexer()
     async with Client(consumer) as client:
