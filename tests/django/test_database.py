@@ -1,7 +1,6 @@
 """Database work of consumers on SQLite and a real PostgreSQL: how many connections there are, and when they end."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from sealane.testing import WebsocketCommunicator
 from tests.django.articles.models import Article
 from tests.docs.snippets import DOCS, blocks_of
 from tests.hops import Hops
-from tests.servers import PostgreSQL, postgresql_programs
 
 #: Seconds that an answer may take on a busy machine.
 LIMIT = 30.0
@@ -32,17 +30,6 @@ SOCKETS = {"sqlite": 200, "postgresql": 60, "pool": 200}
 #: How many handlers of synchronous consumers run at once: more than a pool has connections.
 THREADS = 12
 POOL = 4
-
-
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[PostgreSQL]:
-    if postgresql_programs() is None:
-        reason = "there is no PostgreSQL here"
-        if os.environ.get("SEALANE_REQUIRE_POSTGRESQL") == "1":
-            pytest.fail(f"SEALANE_REQUIRE_POSTGRESQL=1, but {reason}", pytrace=False)
-        pytest.skip(reason)
-    with PostgreSQL() as server:
-        yield server
 
 
 class Database:

@@ -1,0 +1,203 @@
+"""The site of the guides on deploys, served by several processes with a database and a Valkey between them."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from django.core.management import call_command
+
+import sealane
+from tests.docs.snippets import DOCS, blocks_of
+from tests.servers.keeper import forget, new_directory, spawn
+from tests.servers.ports import HOST, free_port
+from tests.servers.waiting import wait_until
+
+__all__ = ["DEPLOY", "LIMIT", "RESTARTS", "Process", "Site", "file_of"]
+
+DEPLOY = DOCS / "how-to" / "deploy.md"
+RESTARTS = DOCS / "how-to" / "rolling-restarts.md"
+
+#: Seconds that anything here may take, a server's start on a busy machine among it.
+LIMIT = 30
+
+#: Seconds over which a server that stops closes its connections, in place of those of the guide.
+SPREAD = 1.5
+
+#: What only the tests add to the project: where things are, and a note of each connection's end.
+SETTINGS = """
+import json
+INSTALLED_APPS = ["sealane", "chat", *INSTALLED_APPS]
+ASGI_APPLICATION = "mysite.asgi.application"
+DATABASES = {"default": json.loads(os.environ["DATABASE"])}
+ALLOWED_HOSTS += ["127.0.0.1"]
+# A balancer on a port of its own: the origin of its pages names the port, and a server does not know it.
+CSRF_TRUSTED_ORIGINS += os.environ["ORIGINS"].split()
+"""
+CONSUMERS = """
+class ChatConsumer(ChatConsumer):
+    async def disconnect(self, code):
+        import os
+        with open(os.environ["NOTES"], "a") as notes:
+            notes.write(f"{code}\\n")
+"""
+
+
+def file_of(page: Path, name: str) -> str:
+    """Return the text of a file that a guide shows."""
+    [block] = [block for block in blocks_of(page) if block.file == name]
+    return block.text
+
+
+class Process:
+    """One server process. Its place stays the same over restarts: a port, or the path of a Unix socket."""
+
+    def __init__(self, site: "Site", place: int | Path) -> None:
+        self.site = site
+        self.place = place
+        self.log = site.directory / f"log-{place.name if isinstance(place, Path) else place}"
+        self.starts = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, by the command of the guide, and return at once."""
+        _, *words = json.loads(re.findall(r"^CMD (.+)$", file_of(DEPLOY, "Dockerfile"), re.MULTILINE)[0])
+        where = words.index("--host")
+        assert words[where + 2] == "--port"
+        words[where : where + 4] = (
+            ["--uds", str(self.place)] if isinstance(self.place, Path) else ["--host", HOST, "--port", str(self.place)]
+        )
+        self._process = spawn(
+            [sys.executable, *words],
+            directory=self.site.directory,
+            log=self.log,
+            environment=self.site.environment(),
+        )
+        self.starts += 1
+
+    def is_ready(self) -> bool:
+        """Tell whether it is ready, as a balancer asks; raise where it has ended."""
+        assert self._process is not None
+        assert self._process.poll() is None, self.log.read_text()
+        client = http.client.HTTPConnection("localhost", timeout=LIMIT)
+        if isinstance(self.place, Path):
+            client.sock = socket.socket(socket.AF_UNIX)
+            client.sock.connect(str(self.place))
+        else:
+            client.sock = socket.create_connection((HOST, self.place))
+        try:
+            client.request("GET", "/ready")
+            return client.getresponse().status == http.client.OK
+        finally:
+            client.close()
+
+    def wait_until_ready(self) -> None:
+        wait_until(self.is_ready, within=LIMIT, what="the server is ready")
+
+    def terminate(self) -> None:
+        """Send it SIGTERM, and do not wait."""
+        assert self._process is not None
+        self._process.terminate()
+
+    def wait_end(self) -> None:
+        """Return when it has ended by itself; raise where its end was not a clean one.
+
+        uvicorn ends with the signal that it was given, when all is done: so do the programs that run it count it.
+        """
+        assert self._process is not None
+        status = self._process.wait(LIMIT)
+        assert status in (0, -signal.SIGTERM), (status, self.log.read_text())
+        said = self.log.read_text()
+        assert said.count("Application shutdown complete.") == self.starts, said
+        forget(self._process)
+        self._process = None
+
+    def kill(self) -> None:
+        """End it at once; nothing happens where it does not run."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            forget(self._process)
+            self._process = None
+
+
+class Site:
+    """The project as a reader has it who has followed the guides, and its processes."""
+
+    def __init__(self, redis_url: str, database: dict[str, Any] | None = None) -> None:
+        """Write the project, and make its tables. Without a database it gets a file of SQLite."""
+        self.directory = new_directory("site")
+        self.notes_path = self.directory / "notes"
+        self.notes_path.touch()
+        self.origins: list[str] = []
+        self._redis_url = redis_url
+        self._database = database or {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": str(self.directory / "db.sqlite3"),
+            "OPTIONS": {"timeout": LIMIT, "init_command": "PRAGMA journal_mode=WAL;"},
+        }
+        self._processes: list[Process] = []
+        call_command("startproject", "mysite", str(self.directory))
+        for page, wanted in ((DEPLOY, {"mysite/asgi.py", "mysite/settings.py"}), (RESTARTS, None)):
+            for block in blocks_of(page):
+                if block.file is not None and (wanted is None or block.file in wanted):
+                    block.write(self.directory)
+        self._change("mysite/settings.py", "", SETTINGS)
+        self._change("mysite/asgi.py", "spread=10", f"spread={SPREAD}")
+        self._change("chat/consumers.py", "", CONSUMERS)
+        # The page's application has no migrations yet: the tutorial shows how they are made.
+        done = subprocess.run(
+            [sys.executable, "manage.py", "migrate", "--run-syncdb", "--verbosity=0"],
+            cwd=self.directory,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+    def _change(self, name: str, old: str, new: str) -> None:
+        path = self.directory / name
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new) if old else text + new)
+
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "DATABASE": json.dumps(self._database),
+            "DJANGO_SETTINGS_MODULE": "mysite.settings",
+            "NOTES": str(self.notes_path),
+            "ORIGINS": " ".join(self.origins),
+            # As a site runs: the debug mode of the tests is slow, and says so.
+            "PYTHONASYNCIODEBUG": "",
+            "PYTHONPATH": str(Path(sealane.__file__).parents[1]),
+            "REDIS_URL": self._redis_url,
+        }
+
+    def new_process(self, *, unix: bool = False) -> Process:
+        """Make a process that is not started yet."""
+        number = len(self._processes) + 1
+        process = Process(self, self.directory / f"web-{number}.sock" if unix else free_port())
+        self._processes.append(process)
+        return process
+
+    def notes(self) -> list[str]:
+        """Return the code that each ``disconnect()`` got, over all processes and their restarts."""
+        return self.notes_path.read_text().splitlines()
+
+    def complaints(self) -> Iterable[str]:
+        """Return what the processes have said that is no good sign."""
+        said = "\n".join(process.log.read_text() for process in self._processes)
+        return [line for line in said.splitlines() if re.search("Traceback|ERROR|WARNING|CRITICAL", line)]
+
+    def close(self) -> None:
+        for process in self._processes:
+            process.kill()
