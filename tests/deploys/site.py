@@ -1,17 +1,19 @@
 """The site of the guides on deploys, served by several processes with a database and a Valkey between them."""
 
+import contextlib
 import http.client
 import json
 import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from django.core.management import call_command
 
 import sealane
@@ -66,6 +68,16 @@ class Process:
         self.starts = 0
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def port(self) -> int:
+        assert isinstance(self.place, int)
+        return self.place
+
+    @property
+    def path(self) -> Path:
+        assert isinstance(self.place, Path)
+        return self.place
+
     def start(self) -> None:
         """Start it, by the command of the guide, and return at once."""
         _, *words = json.loads(re.findall(r"^CMD (.+)$", file_of(DEPLOY, "Dockerfile"), re.MULTILINE)[0])
@@ -86,17 +98,14 @@ class Process:
         """Tell whether it is ready, as a balancer asks; raise where it has ended."""
         assert self._process is not None
         assert self._process.poll() is None, self.log.read_text()
-        client = http.client.HTTPConnection("localhost", timeout=LIMIT)
-        if isinstance(self.place, Path):
-            client.sock = socket.socket(socket.AF_UNIX)
-            client.sock.connect(str(self.place))
-        else:
-            client.sock = socket.create_connection((HOST, self.place))
-        try:
+        with contextlib.closing(http.client.HTTPConnection("localhost", timeout=LIMIT)) as client:
+            if isinstance(self.place, Path):
+                client.sock = socket.socket(socket.AF_UNIX)
+                client.sock.connect(str(self.place))
+            else:
+                client.sock = socket.create_connection((HOST, self.place))
             client.request("GET", "/ready")
             return client.getresponse().status == http.client.OK
-        finally:
-            client.close()
 
     def wait_until_ready(self) -> None:
         wait_until(self.is_ready, within=LIMIT, what="the server is ready")
@@ -189,13 +198,25 @@ class Site:
         self._processes.append(process)
         return process
 
+    def committed(self) -> list[tuple[int, str]]:
+        """Return the number and the text of each message that the database has, in order."""
+        statement = "SELECT number, text FROM chat_message ORDER BY number"
+        if self._database["ENGINE"].endswith("sqlite3"):
+            with contextlib.closing(sqlite3.connect(self._database["NAME"], timeout=LIMIT)) as connection:
+                return connection.execute(statement).fetchall()
+        names = {"host": "HOST", "user": "USER", "dbname": "NAME"}
+        with psycopg.connect(**{name: self._database[key] for name, key in names.items()}) as asking:
+            return asking.execute(statement).fetchall()
+
     def notes(self) -> list[str]:
         """Return the code that each ``disconnect()`` got, over all processes and their restarts."""
         return self.notes_path.read_text().splitlines()
 
-    def complaints(self) -> Iterable[str]:
+    def complaints(self) -> list[str]:
         """Return what the processes have said that is no good sign."""
         said = "\n".join(process.log.read_text() for process in self._processes)
+        # https://github.com/Kludex/uvicorn/pull/3138: after each WebSocket that is refused with 503.
+        said = said.replace("ERROR:    ASGI callable returned without completing handshake.", "")
         return [line for line in said.splitlines() if re.search("Traceback|ERROR|WARNING|CRITICAL", line)]
 
     def close(self) -> None:

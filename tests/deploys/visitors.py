@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import itertools
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -20,6 +21,9 @@ __all__ = ["Follow", "Follower", "load_follow", "speak"]
 
 #: The guide's function: an address, the origin, and what to call with each message.
 Follow = Callable[[str, str, Callable[[dict[str, Any]], None]], Awaitable[None]]
+
+#: Seconds between two messages of one who speaks.
+PAUSE = 0.06
 
 _current: ContextVar["Follower"] = ContextVar("follower")
 
@@ -95,21 +99,24 @@ class _Watched(ClientConnection):
         return frame
 
 
-async def speak(url: str, name: str, pause: float, until: asyncio.Event) -> list[str]:
-    """Say something again and again by the view of the guide, and return what was committed.
+async def speak(url: str, name: str, until: asyncio.Event) -> list[str]:
+    """Say something again and again by the view of the guide, and return what was committed, by what it answers.
 
-    Each time over a new connection, as somebody who has just come. Raise where the site does not answer as it should.
+    Each time over a new connection, as somebody who has just come. What was answered with 502 may have been committed
+    or not. Raise where the site answers anything else than that.
     """
     said: list[str] = []
     client = httpx.AsyncClient(base_url=url, timeout=LIMIT, trust_env=False, headers={"connection": "close"})
     async with client:
         (await client.get("/chat/lobby/")).raise_for_status()
-        while not until.is_set():
-            fields = {"name": name, "text": f"{name} {len(said)}"}
-            answer = await client.post(
-                "/chat/lobby/say/", data=fields, headers={"x-csrftoken": client.cookies["csrftoken"]}
-            )
-            answer.raise_for_status()
-            said.append(fields["text"])
-            await asyncio.sleep(pause)
+        for number in itertools.count():
+            if until.is_set():
+                break
+            fields = {"name": name, "text": f"{name} {number}"}
+            headers = {"x-csrftoken": client.cookies["csrftoken"]}
+            answer = await client.post("/chat/lobby/say/", data=fields, headers=headers)
+            if answer.status_code != httpx.codes.BAD_GATEWAY:
+                answer.raise_for_status()
+                said.append(fields["text"])
+            await asyncio.sleep(PAUSE)
     return said
