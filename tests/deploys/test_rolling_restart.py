@@ -194,4 +194,5 @@ async def test_a_page_behind_nginx(new_site: Callable[..., Site], browser: webdr
         codes = browser.execute_script("return window.closeCodes;")
         assert codes
         assert set(codes) == {1012}
+        assert site.notes().count("1012") == load.closes.total() + len(codes)
     assert site.complaints() == []
