@@ -22,7 +22,7 @@ from tests.servers.keeper import forget, new_directory, spawn
 from tests.servers.ports import HOST, free_port
 from tests.servers.waiting import wait_until
 
-__all__ = ["DEPLOY", "LIMIT", "RESTARTS", "Process", "Site", "file_of"]
+__all__ = ["DEPLOY", "LIMIT", "RESTARTS", "Gunicorn", "Process", "Site", "file_of"]
 
 DEPLOY = DOCS / "how-to" / "deploy.md"
 RESTARTS = DOCS / "how-to" / "rolling-restarts.md"
@@ -78,16 +78,20 @@ class Process:
         assert isinstance(self.place, Path)
         return self.place
 
-    def start(self) -> None:
-        """Start it, by the command of the guide, and return at once."""
-        _, *words = json.loads(re.findall(r"^CMD (.+)$", file_of(DEPLOY, "Dockerfile"), re.MULTILINE)[0])
+    def command(self) -> list[str]:
+        """Return the words after ``python``: those of the guide's container, at this place."""
+        words: list[str] = json.loads(re.findall(r"^CMD (.+)$", file_of(DEPLOY, "Dockerfile"), re.MULTILINE)[0])[1:]
         where = words.index("--host")
         assert words[where + 2] == "--port"
         words[where : where + 4] = (
             ["--uds", str(self.place)] if isinstance(self.place, Path) else ["--host", HOST, "--port", str(self.place)]
         )
+        return words
+
+    def start(self) -> None:
+        """Start it and return at once."""
         self._process = spawn(
-            [sys.executable, *words],
+            [sys.executable, *self.command()],
             directory=self.site.directory,
             log=self.log,
             environment=self.site.environment(),
@@ -115,6 +119,11 @@ class Process:
         assert self._process is not None
         self._process.terminate()
 
+    def reload(self) -> None:
+        """Send it SIGHUP, and do not wait."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
+
     def wait_end(self) -> None:
         """Return when it has ended by itself; raise where its end was not a clean one.
 
@@ -122,9 +131,11 @@ class Process:
         """
         assert self._process is not None
         status = self._process.wait(LIMIT)
-        assert status in (0, -signal.SIGTERM), (status, self.log.read_text())
         said = self.log.read_text()
-        assert said.count("Application shutdown complete.") == self.starts, said
+        assert status in (0, -signal.SIGTERM), (status, said)
+        # One line for each process that served.
+        started = said.count("Application startup complete.")
+        assert said.count("Application shutdown complete.") == started >= self.starts, said
         forget(self._process)
         self._process = None
 
@@ -135,6 +146,19 @@ class Process:
             self._process.wait()
             forget(self._process)
             self._process = None
+
+
+class Gunicorn(Process):
+    """gunicorn with workers of uvicorn, by the files of the guide."""
+
+    #: Each has to start, on a machine that has two processors.
+    WORKERS = 1
+
+    def command(self) -> list[str]:
+        return [
+            *["-m", "gunicorn", "mysite.asgi:application"],
+            *["--bind", f"{HOST}:{self.port}", "--workers", str(self.WORKERS)],
+        ]
 
 
 class Site:
@@ -154,10 +178,9 @@ class Site:
         }
         self._processes: list[Process] = []
         call_command("startproject", "mysite", str(self.directory))
-        for page, wanted in ((DEPLOY, {"mysite/asgi.py", "mysite/settings.py"}), (RESTARTS, None)):
-            for block in blocks_of(page):
-                if block.file is not None and (wanted is None or block.file in wanted):
-                    block.write(self.directory)
+        for block in [*blocks_of(DEPLOY), *blocks_of(RESTARTS)]:
+            if block.file is not None:
+                block.write(self.directory)
         self._change("mysite/settings.py", "", SETTINGS)
         self._change("mysite/asgi.py", "spread=10", f"spread={SPREAD}")
         self._change("chat/consumers.py", "", CONSUMERS)
@@ -191,10 +214,10 @@ class Site:
             "REDIS_URL": self._redis_url,
         }
 
-    def new_process(self, *, unix: bool = False) -> Process:
+    def new_process(self, kind: type[Process] = Process, *, unix: bool = False) -> Process:
         """Make a process that is not started yet."""
         number = len(self._processes) + 1
-        process = Process(self, self.directory / f"web-{number}.sock" if unix else free_port())
+        process = kind(self, self.directory / f"web-{number}.sock" if unix else free_port())
         self._processes.append(process)
         return process
 
@@ -216,7 +239,7 @@ class Site:
         """Return what the processes have said that is no good sign."""
         said = "\n".join(process.log.read_text() for process in self._processes)
         # https://github.com/Kludex/uvicorn/pull/3138: after each WebSocket that is refused with 503.
-        said = said.replace("ERROR:    ASGI callable returned without completing handshake.", "")
+        said = re.sub(r".*ASGI callable returned without completing handshake\.", "", said)
         return [line for line in said.splitlines() if re.search("Traceback|ERROR|WARNING|CRITICAL", line)]
 
     def close(self) -> None:

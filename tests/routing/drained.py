@@ -31,6 +31,7 @@ class Socket(AsyncWebsocketConsumer):
         try:
             await asyncio.sleep(3600)
         finally:
+            await asyncio.sleep(0.05)
             note("task", self.number)
 
     async def disconnect(self, code):
