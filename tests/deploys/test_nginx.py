@@ -5,9 +5,11 @@ import json
 import os
 import re
 import shlex
+import socket
 import ssl
 import sys
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
@@ -88,12 +90,12 @@ class Fronted:
     def __init__(self) -> None:
         self.directory = new_directory("fronted")
         (self.directory / "fronted.py").write_text(PROGRAM)
-        self.socket, self.notes_path, self.log_path = (self.directory / name for name in ("web.sock", "notes", "log"))
+        self.path, self.notes_path, self.log_path = (self.directory / name for name in ("web.sock", "notes", "log"))
         self.notes_path.touch()
         [line] = re.findall(r"^ExecStart=(.+)$", file_of(DEPLOY, "deploy/mysite.service"), re.MULTILINE)
         words = shlex.split(line)[1:]
-        # One process, since each would start on a machine that has two processors.
-        for option, value in (("--uds", str(self.socket)), ("--workers", "1")):
+        # Fewer processes: each has to start, on a machine that has two processors.
+        for option, value in (("--uds", str(self.path)), ("--workers", "2")):
             words[words.index(option) + 1] = value
         words[words.index("mysite.asgi:application")] = "fronted:application"
         changes = {
@@ -105,22 +107,28 @@ class Fronted:
             [sys.executable, *words], directory=self.directory, log=self.log_path, environment={**os.environ, **changes}
         )
 
+    def listens(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(self.path))
+        return True
+
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
         forget(self.process)
 
     async def noted(self, text: str) -> None:
-        await asyncio.to_thread(
-            wait_until, lambda: text in self.notes_path.read_text().splitlines(), within=LIMIT, what=f"it notes {text}"
-        )
+        await asyncio.to_thread(wait_until, lambda: text in self.notes(), within=LIMIT, what=f"it notes {text}")
+
+    def notes(self) -> list[str]:
+        return self.notes_path.read_text().splitlines()
 
 
 @pytest.fixture
 def fronted() -> Iterator[Fronted]:
     server = Fronted()
     try:
-        wait_until(server.socket.exists, within=LIMIT, what="uvicorn listens")
+        wait_until(server.listens, within=LIMIT, what="uvicorn listens")
         yield server
     finally:
         server.close()
@@ -141,7 +149,7 @@ def static(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def nginx(fronted: Fronted, certificates: Certificates, static: Path) -> Iterator[Nginx]:
-    with front([fronted.socket], certificates, static) as nginx:
+    with front([fronted.path], certificates, static) as nginx:
         yield nginx
     assert "[emerg]" not in nginx.log()
     assert "[alert]" not in nginx.log()
@@ -169,12 +177,12 @@ async def test_what_goes_through_it(nginx: Nginx, fronted: Fronted, tls: ssl.SSL
     # What a client says of itself is not believed.
     lies = {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "http"}
     async with asyncio.timeout(LIMIT):
-        async with connect(f"wss://{url}/ws", origin=site, additional_headers=lies) as socket:
-            assert json.loads(await socket.recv()) == {"scheme": "wss", "client": "127.0.0.1", "host": "127.0.0.1"}
+        async with connect(f"wss://{url}/ws", origin=site, additional_headers=lies) as page:
+            assert json.loads(await page.recv()) == {"scheme": "wss", "client": "127.0.0.1", "host": "127.0.0.1"}
             for frame in ("für alle: 船", b"\x00" * 100_000):
-                await socket.send(frame)
-                assert await socket.recv() == frame
-            await socket.close(4000)
+                await page.send(frame)
+                assert await page.recv() == frame
+            await page.close(4000)
         await fronted.noted("socket 4000")
 
         client = httpx.AsyncClient(base_url=f"https://{url}", verify=tls, timeout=LIMIT, trust_env=False)
@@ -189,12 +197,16 @@ async def test_what_goes_through_it(nginx: Nginx, fronted: Fronted, tls: ssl.SSL
                         pass
                 await fronted.noted(note)
 
-        # The stop of the server comes through, too.
-        async with connect(f"wss://{url}/ws", origin=site) as socket:
-            await socket.recv()
+        # The stop of the server comes through, too. Its first process passes the signal on to the others.
+        async with AsyncExitStack() as stack:
+            pages = [await stack.enter_async_context(connect(f"wss://{url}/ws", origin=site)) for _ in range(6)]
+            for page in pages:
+                await page.recv()
             fronted.process.terminate()
-            with pytest.raises(ConnectionClosed) as closed:
-                await socket.recv()
-    assert closed.value.rcvd is not None
-    assert closed.value.rcvd.code == 1012
-    await fronted.noted("socket 1012")
+            for page in pages:
+                with pytest.raises(ConnectionClosed) as closed:
+                    await page.recv()
+                assert closed.value.rcvd is not None
+                assert closed.value.rcvd.code == 1012
+    assert await asyncio.to_thread(fronted.process.wait, LIMIT) == 0
+    assert fronted.notes().count("socket 1012") == 6
