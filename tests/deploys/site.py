@@ -239,7 +239,8 @@ class Site:
         """Return what the processes have said that is no good sign."""
         said = "\n".join(process.log.read_text() for process in self._processes)
         # https://github.com/Kludex/uvicorn/pull/3138: after each WebSocket that is refused with 503.
-        said = re.sub(r".*ASGI callable returned without completing handshake\.", "", said)
+        # The other is what gunicorn 23 says of a worker that ends with the signal it was given, as uvicorn's do.
+        said = re.sub(r".*(ASGI callable returned without completing handshake\.|was sent SIGTERM!)", "", said)
         return [line for line in said.splitlines() if re.search("Traceback|ERROR|WARNING|CRITICAL", line)]
 
     def close(self) -> None:
