@@ -20,6 +20,7 @@ PAGES = pages()
 RUN_ELSEWHERE = {
     "docs/how-to/broadcast.md": "tests/docs/test_broadcast.py",
     "docs/how-to/deploy.md": "tests/docs/test_deploy.py",
+    "docs/how-to/rolling-restarts.md": "tests/deploys/site.py",
     "docs/how-to/test-consumers.md": "tests/docs/test_how_to.py",
     "docs/how-to/write-a-channel-layer.md": "tests/layers/test_pages.py",
     "docs/reference/layers.md": "tests/layers/test_pages.py",
