@@ -32,6 +32,8 @@
     ├── InvalidChannelLayerError (ValueError)  a channel layer is configured incorrectly
     │   └── UnknownChannelLayer (KeyError)   no channel layer is configured under an alias
     ├── InvalidName (TypeError)              a channel or group name that the contract does not allow
+    ├── InvalidDeliveryOption (ValueError)   an argument of receive_delivery() or a Delivery that cannot be used
+    ├── AcknowledgementsUnsupported (NotImplementedError)  the layer has no receive_delivery()
     ├── UnserializableMessage (TypeError)    a message that the layer's serializer refuses
     ├── ChannelFull                          a channel holds as many messages as its capacity
     ├── ChannelClosed                        a channel was closed while something waited on it
@@ -55,6 +57,7 @@ from sealane.types import Headers
 
 __all__ = [
     "AcceptConnection",
+    "AcknowledgementsUnsupported",
     "ApplicationEnded",
     "ApplicationTimeout",
     "CallRefused",
@@ -69,6 +72,7 @@ __all__ = [
     "HandshakeTimeout",
     "IllegalEvent",
     "InvalidChannelLayerError",
+    "InvalidDeliveryOption",
     "InvalidJSON",
     "InvalidName",
     "InvalidText",
@@ -445,6 +449,33 @@ class InvalidName(SealaneError, TypeError):
 
     def __str__(self) -> str:
         return f"{self.kind} name {self.name!r} is not valid: {self.problem}"
+
+
+class InvalidDeliveryOption(SealaneError, ValueError):
+    """An argument of ``receive_delivery()``, or of a method of a Delivery, that cannot be used."""
+
+    def __init__(self, option: str, value: object, expected: str) -> None:
+        super().__init__(option, value, expected)
+        self.option = option
+        self.value = value
+        self.expected = expected
+
+    def __str__(self) -> str:
+        return f"{self.option} is {self.value!r}; expected {self.expected}"
+
+
+class AcknowledgementsUnsupported(SealaneError, NotImplementedError):
+    """A channel layer has no ``receive_delivery()``; ``layer`` is the name of its class."""
+
+    def __init__(self, layer: str) -> None:
+        super().__init__(layer)
+        self.layer = layer
+
+    def __str__(self) -> str:
+        return (
+            f"{self.layer} has no acknowledgements: 'acknowledgements' is not in its extensions. Read the channel with "
+            "receive(), at most once, or take a layer that has them, such as those of sealane.layers"
+        )
 
 
 class UnserializableMessage(SealaneError, TypeError):
