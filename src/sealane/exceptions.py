@@ -6,6 +6,8 @@
     ├── StopConsumer                         a handler asks the consumer to end
     ├── AcceptConnection                     connect() asks to accept the WebSocket
     ├── DenyConnection                       connect() asks to refuse it
+    ├── RejectMessage                        a handler gives its message up: to the dead letters
+    ├── RetryMessage                         a handler wants its message again, later
     ├── ConnectionClosed                     something was sent after the end of a connection
     ├── HandlerCancelled                     a handler was cancelled from inside, the connection was not
     ├── IllegalEvent (RuntimeError)          an event that the connection's state does not allow
@@ -81,9 +83,11 @@ __all__ = [
     "MessageTooLarge",
     "MessageWithoutType",
     "NoRouteFound",
+    "RejectMessage",
     "RequestAborted",
     "RequestBodyTooLarge",
     "RequestTimeout",
+    "RetryMessage",
     "SealaneError",
     "ServerStopping",
     "ServerUnreachable",
@@ -141,6 +145,41 @@ class DenyConnection(SealaneError):
         self.status = status
         self.body = body.encode() if isinstance(body, str) else body
         self.headers: Headers = list(headers or [])
+
+
+class RejectMessage(SealaneError):
+    """Raise it in a handler to give its message up: it goes to the dead letters, with ``reason``, and comes no more.
+
+    ``self.reject(reason)`` raises it. The message has to come from a worker that acknowledges.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"A handler rejected its message ({self.reason}). {_NEEDS_A_DELIVERY}"
+
+
+class RetryMessage(SealaneError):
+    """Raise it in a handler to get its message again: in ``delay`` seconds, None for what the worker thinks fit.
+
+    ``self.retry(delay)`` raises it. The message has to come from a worker that acknowledges. Each delivery counts.
+    """
+
+    def __init__(self, delay: float | None = None) -> None:
+        super().__init__(delay)
+        self.delay = delay
+
+    def __str__(self) -> str:
+        when = "later" if self.delay is None else f"in {self.delay:g} s"
+        return f"A handler asked for its message again, {when}. {_NEEDS_A_DELIVERY}"
+
+
+_NEEDS_A_DELIVERY = (
+    "Only the handler of a message that a worker acknowledges can do that: run the worker with --ack (ack=True), and "
+    "do it in the handler, not in a task that it has spawned"
+)
 
 
 # Connections
