@@ -11,7 +11,7 @@ import pytest
 from sealane.layers import RedisChannelLayer
 from tests.servers import SentinelGroup, Server
 from tests.servers.ports import free_port
-from tests.worker.process import Project
+from tests.worker.process import PROJECT, Project
 
 pytestmark = pytest.mark.untraced
 
@@ -188,11 +188,6 @@ def test_without_acknowledgements_20_jobs_the_third_raises_19_are_done(valkey: P
 # Development
 
 
-def rewrite(project: Project, text: str) -> None:
-    source = project.directory / "work.py"
-    source.write_text(text)
-
-
 def test_a_changed_source_file_starts_the_worker_anew(valkey: Place, project: Make) -> None:
     jobs = project(valkey.layers, JOBS_DEBUG="1")
     worker = jobs.worker("jobs", *ACK)
@@ -202,15 +197,19 @@ def test_a_changed_source_file_starts_the_worker_anew(valkey: Place, project: Ma
     valkey.send(2, seconds=3600)
     jobs.wait(lambda: jobs.count("begin")[2] == 1, "a long job has begun")
     old = (jobs.directory / "work.py").read_text()
-    rewrite(jobs, old.replace('VERSION = "first"', 'VERSION = "second"').replace('message.get("seconds", 0)', "0"))
+    quick = old.replace('message.get("seconds", 0)', "0")
+    worker.rewrite("work.py", quick.replace('VERSION = "first"', 'VERSION = "second"'))
     jobs.wait(lambda: jobs.count("done")[2] == 1, "the second version does it")
     assert jobs.entries()[-1].version == "second"
 
-    # What somebody is typing need not be Python yet.
-    rewrite(jobs, "def half a line")
+    # What somebody is typing need not be Python yet, in a consumer or where Django starts.
+    worker.rewrite("work.py", "def half a line")
     worker.wait_for("SyntaxError")
+    worker.rewrite("settings.py", "import nothing_of_that_name")
+    worker.wait_for("It ended with status 1. Waiting for a source file to change.")
+    (jobs.directory / "work.py").write_text(old.replace('VERSION = "first"', 'VERSION = "third"'))
+    (jobs.directory / "settings.py").write_text((PROJECT / "settings.py").read_text())
     valkey.send(3)
-    rewrite(jobs, old.replace('VERSION = "first"', 'VERSION = "third"'))
     jobs.wait(lambda: jobs.count("done")[3] == 1, "the third version does it")
     assert jobs.entries()[-1].version == "third"
     worker.signal(signal.SIGINT)
@@ -250,8 +249,8 @@ def test_runserver_has_a_worker_inside_over_the_in_memory_layer(project: Make, r
     # It is acknowledged, so it has a delivery.
     assert {entry.attempt for entry in jobs.entries()} == {1}
     if reloading:
-        source = jobs.directory / "work.py"
-        source.write_text(source.read_text().replace('VERSION = "first"', 'VERSION = "second"'))
+        old = (jobs.directory / "work.py").read_text()
+        server.rewrite("work.py", old.replace('VERSION = "first"', 'VERSION = "second"'))
         server.wait_for("Worker on jobs", count=2)
         send(2)
         jobs.wait(lambda: jobs.count("done")[2] == 1, "the second version does it")

@@ -138,9 +138,12 @@ class Command(BaseCommand):
         shutdown = min(options["shutdown_timeout"], RELOAD_SHUTDOWN)
         try:
             worker = make({**options, "shutdown_timeout": shutdown}, cancel_timeout=RELOAD_CANCEL)
-        except BaseException:
+        except BaseException as error:
             self._ended.set()
-            raise
+            # Django watches the file that an error comes from: of the first one, before others were made of it.
+            while error.__cause__ is not None:
+                error = error.__cause__
+            raise error from None
         self.work(worker, options)
 
     def stop_worker(self) -> None:
