@@ -35,9 +35,11 @@ EPOCH = 10**10
 KEPT = 600_000
 CLAIMED = 300.0
 
-# Begins an epoch, keeps the number of calls, and returns the former counter.
+# Begins an epoch, keeps the number of calls, and returns the former counter. With DEL first it can do so also where the
+# server's memory is full: some calls make room.
 CLAIM = """
 local former = redis.call('GET', KEYS[1])
+redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[1], ARGV[1] .. (former and string.sub(former, -10) or '0000000000'), 'PX', ARGV[2])
 return former
 """

@@ -19,6 +19,12 @@ end
 """
 
 
+# A server whose memory is full lets a script go on that has written something which takes none.
+_FREEING = """
+redis.call('DEL', KEYS[1] .. ':')
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Script:
     """A script, as it is loaded.
@@ -28,16 +34,20 @@ class Script:
     what it must hold at this call's turn; both are the link's. The script's own keys start at ``KEYS[2]``, its own
     arguments at ``ARGV[2]``. An empty ``ARGV[1]`` runs it without any such check, and leaves ``KEYS[1]`` alone. A
     script that fails after its prelude counts as carried out.
+
+    One that is ``freeing`` too, since it makes room, is carried out also where the server's memory is full.
     """
 
     name: str
     #: What the server is given, with the prelude.
     source: str = field(repr=False)
     numbered: bool = field(default=False, kw_only=True)
+    freeing: bool = field(default=False, kw_only=True)
     #: Hexadecimal.
     sha1: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.numbered:
-            object.__setattr__(self, "source", _PRELUDE + self.source)
+            prelude = _FREEING + _PRELUDE if self.freeing else _PRELUDE
+            object.__setattr__(self, "source", prelude + self.source)
         object.__setattr__(self, "sha1", sha1(self.source.encode(), usedforsecurity=False).hexdigest())
