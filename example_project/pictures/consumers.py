@@ -17,7 +17,7 @@ from sealane.layers import BaseChannelLayer, Gap
 class ResizeConsumer(SyncConsumer):
     """Makes small pictures, in a worker. A synchronous consumer: it computes, and its thread may be held up.
 
-    A job may come twice, as when its worker was killed in the midst of it. So it looks what is there, and does the rest.
+    A job may come twice, as when its worker was killed in the midst of it. So it looks what is there, and goes on.
     """
 
     def picture_resize(self, message: DeliveredMessage) -> None:

@@ -1,5 +1,8 @@
 """What may be uploaded."""
 
+# The annotations are for type checkers: at run time Django's classes take no parameters.
+from __future__ import annotations
+
 from django import forms
 from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import UploadedFile
@@ -20,8 +23,8 @@ class PictureForm(forms.Form):
         error_messages={"required": "Choose a picture first.", "empty": "This file is empty."},
     )
 
-    def clean_file(self) -> UploadedFile:
-        file: UploadedFile = self.cleaned_data["file"]
+    def clean_file(self) -> UploadedFile[bytes]:
+        file: UploadedFile[bytes] = self.cleaned_data["file"]
         size = file.size or 0
         if size > MOST_BYTES:
             raise ValidationError(

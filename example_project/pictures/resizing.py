@@ -1,7 +1,6 @@
 """Reading pictures from strangers, and making small ones of them. Nothing here knows of Django's requests or models."""
 
 import os
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -9,10 +8,16 @@ from typing import IO
 from PIL import Image, ImageOps
 
 #: What is read: the formats that browsers show. Pillow knows many more, and more code means more holes.
-FORMATS = {"JPEG": "JPEG", "PNG": "PNG", "WEBP": "WebP", "GIF": "GIF"}
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 
 #: The most pixels that a picture may have. A file of a few kilobytes can hold billions, which would fill the memory.
 MOST_PIXELS = 40_000_000
+_TOO_LARGE = (
+    f"This picture has more than the {MOST_PIXELS // 1_000_000} million pixels that are taken here. Make it smaller "
+    "and try again."
+)
+# Pillow's own limit: it warns beyond it, and refuses twice as many.
+Image.MAX_IMAGE_PIXELS = MOST_PIXELS
 
 #: The widths of what is made, largest first. A narrower picture keeps its own.
 WIDTHS = (1600, 800, 400, 200)
@@ -23,13 +28,8 @@ class UnreadablePicture(ValueError):
 
 
 def check(file: IO[bytes]) -> None:
-    """Look at the head of a file. Raises UnreadablePicture for what is not to be decoded."""
-    with _opened(file) as picture:
-        if picture.width * picture.height > MOST_PIXELS:
-            raise UnreadablePicture(
-                f"This picture has {picture.width} × {picture.height} pixels, which is more than the "
-                f"{MOST_PIXELS // 1_000_000} million that are taken here. Make it smaller and try again."
-            )
+    """Look at the head of a file, and leave it open. Raises UnreadablePicture for what is not to be decoded."""
+    _opened(file)
 
 
 def resize(original: Path, directory: Path) -> Iterator[int]:
@@ -75,13 +75,13 @@ def _write(picture: Image.Image, path: Path) -> None:
 
 def _opened(file: IO[bytes]) -> Image.Image:
     try:
-        with warnings.catch_warnings():
-            # Pillow's own limit, which it warns of; ours is lower, and looked at by check().
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(file, formats=list(FORMATS))
-    except Image.DecompressionBombError as error:
-        raise UnreadablePicture(
-            f"This picture has more pixels than the {MOST_PIXELS // 1_000_000} million that are taken here."
-        ) from error
+        picture = Image.open(file, formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UnreadablePicture(_TOO_LARGE) from error
     except (OSError, SyntaxError, ValueError) as error:
-        raise UnreadablePicture(f"This is not a picture of a kind that is taken here: {', '.join(FORMATS.values())}.") from error
+        raise UnreadablePicture(
+            "This is not a picture that can be read here. Send a JPEG, PNG, WebP or GIF."
+        ) from error
+    if picture.width * picture.height > MOST_PIXELS:
+        raise UnreadablePicture(_TOO_LARGE)
+    return picture

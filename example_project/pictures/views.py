@@ -17,14 +17,14 @@ def pictures(request: HttpRequest) -> HttpResponse:
     """Show a visitor's pictures, and take one more."""
     owner = UUID(request.session.setdefault("owner", str(uuid4())))
     by_script = request.get_preferred_type(["text/html", "application/json"]) == "application/json"
-    form = PictureForm(request.POST or None, request.FILES or None) if request.method == "POST" else PictureForm()
+    form = PictureForm(request.POST, request.FILES) if request.method == "POST" else PictureForm()
     if form.is_valid():
         picture = Picture.take(owner, form.cleaned_data["file"])
         if by_script:
             return JsonResponse(picture.for_page(), status=202)
         messages.success(request, f"{picture.name} is being resized.")
         return redirect("pictures")
-    if by_script:
+    if form.is_bound and by_script:
         return JsonResponse({"errors": form.errors}, status=400)
     context = {"form": form, "pictures": Picture.objects.filter(owner=owner), "widths": WIDTHS}
     return render(request, "pictures/pictures.html", context, status=400 if form.is_bound else 200)

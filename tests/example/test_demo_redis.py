@@ -114,7 +114,7 @@ def test_it_serves_on_two_ports_and_ends_whole(demo: Demo) -> None:
         assert f"  {url}\n" in demo.output()
         with urllib.request.urlopen(url, timeout=END) as response:
             assert response.status == 200
-    assert len(demo.processes()) == 4, demo.processes()
+    assert len(demo.processes()) == 5, demo.processes()
 
     # Twice, as somebody does who has no patience.
     demo.process.send_signal(signal.SIGINT)
@@ -130,8 +130,9 @@ def test_it_serves_on_two_ports_and_ends_whole(demo: Demo) -> None:
     [
         (lambda demo: "valkey-server", "Valkey"),
         (lambda demo: f":{demo.port + 1}", "The server on port {}"),
+        (lambda demo: "runworker", "The worker"),
     ],
-    ids=["valkey", "server"],
+    ids=["valkey", "server", "worker"],
 )
 def test_the_end_of_one_is_the_end_of_all(demo: Demo, find: Callable[[Demo], str], name: str) -> None:
     demo.wait_ready()
