@@ -50,7 +50,7 @@ class Leased(NamedTuple):
 class _Waiter:
     """Somebody who waits for one delivery."""
 
-    __slots__ = ("channel", "entry", "future", "terms")
+    __slots__ = ("asked", "channel", "entry", "future", "terms")
 
     def __init__(self, channel: str, entry: str, terms: Terms, future: "asyncio.Future[Leased]") -> None:
         self.channel = channel
@@ -58,6 +58,8 @@ class _Waiter:
         self.entry = entry
         self.terms = terms
         self.future = future
+        #: How many times it was entered there, or may have been: once given something, it may still be there.
+        self.asked = 0
 
 
 class Leasing:
@@ -79,8 +81,8 @@ class Leasing:
         self.waiting: Counter[str] = Counter()
         self._tokens = 0
         self._looking: dict[str, asyncio.TimerHandle] = {}
-        # Leases that were given out here.
-        self._given: OrderedDict[str, None] = OrderedDict()
+        # Leases that were given out here, by stamp and number: a server that has lost its data counts from 1 again.
+        self._given: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def _branch(self, channel: str) -> "Branch":
         return self.mailbox.branch(self.options.shards.of_channel(channel))
@@ -99,7 +101,7 @@ class Leasing:
         self.waiting[channel] += 1
         call.add_done_callback(lambda call: self._on_asked(waiter, call))
         try:
-            return await waiter.future
+            leased = await waiter.future
         except BaseException as exc:
             leaving = self._leave(branch, waiter)
             if leaving and branch.link.connected and not isinstance(exc, GeneratorExit):
@@ -107,8 +109,10 @@ class Leasing:
                 await asyncio.wait(leaving, timeout=_LEAVING)
             raise
         finally:
-            # The callback of the call may have been too early for it, not so for what was found then.
             self._forget(token, waiter)
+        if waiter.asked > 1:
+            branch.try_run(self.scripts.unwait, channel, waiter.entry, 0)
+        return leased
 
     def _entry(self, token: str, terms: Terms) -> str:
         options = self.options
@@ -120,6 +124,7 @@ class Leasing:
 
     def _lease(self, waiter: _Waiter) -> tuple[Any, ...]:
         options = self.options
+        waiter.asked += 1
         return self.scripts.lease, options.maxlen, options.expiry, waiter.channel, waiter.entry, options.remembered
 
     def _forget(self, token: str, waiter: _Waiter) -> None:
@@ -132,7 +137,7 @@ class Leasing:
     def _leave(self, branch: "Branch", waiter: _Waiter) -> "list[asyncio.Future[Any]]":
         """Leave the queue; give back what was given meanwhile."""
         future = waiter.future
-        calls = [branch.try_run(self.scripts.unwait, waiter.channel, waiter.entry, 1)]
+        calls = [branch.try_run(self.scripts.unwait, waiter.channel, waiter.entry, 0)]
         if future.done() and not future.cancelled() and future.exception() is None:
             calls.append(self._release(branch, future.result()))
         return [call for call in calls if call is not None]
@@ -180,7 +185,7 @@ class Leasing:
         except ValueError:
             self.mailbox.note_foreign(branch)
             return
-        if lease in self._given:
+        if (stamp, lease) in self._given:
             return  # it was read again
         waiter = self._waiters.get(token)
         if waiter is None or waiter.channel != channel or waiter.future.done() or branch.flushing:
@@ -188,7 +193,7 @@ class Leasing:
             if waiter is not None and not waiter.future.done():
                 self._ask_again(waiter)
             return
-        self._given[lease] = None
+        self._given[stamp, lease] = None
         if len(self._given) > _REMEMBERED:
             self._given.popitem(last=False)
         self.mailbox.counters.redelivered += leased.attempt > 1
@@ -232,7 +237,15 @@ class Leasing:
     def _look(self, channel: str) -> None:
         del self._looking[channel]
         options = self.options
-        call = self._branch(channel).try_run(self.scripts.look, options.maxlen, options.expiry, channel)
+        waiters = [
+            waiter for waiter in self._waiters.values() if waiter.channel == channel and not waiter.future.done()
+        ]
+        for waiter in waiters:
+            waiter.asked += 1
+        entries = [waiter.entry for waiter in waiters]
+        call = self._branch(channel).try_run(
+            self.scripts.look, options.maxlen, options.expiry, channel, options.remembered, *entries
+        )
         if call is None:
             self.look_after(channel, -1)
         else:
@@ -243,10 +256,6 @@ class Leasing:
             self.look_after(channel, -1)
             return
         reply = call.result()
-        if reply[1] == 0:
-            # Something is due, and nobody got it: the server may not know who waits here.
-            for waiter in [waiter for waiter in self._waiters.values() if waiter.channel == channel]:
-                self._ask_again(waiter)
         # Where nobody waits here, the others see to what is due later.
         self._heed(channel, reply if channel in self.waiting else [reply[0], -1, *reply[2:]])
 

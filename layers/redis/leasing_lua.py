@@ -9,9 +9,9 @@ from typing import Final
 __all__ = ["ACK", "EXTEND", "FLOWING", "HANDING", "LEASE", "LOOK", "REJECT", "RETRY"]
 
 #: give(waiter, channel, stamp, payload, held) posts a message to somebody who waits for it, under a lease where that
-#: was asked for: then ``waiter`` is ``<mailbox> <token> <visibility, ms> <terms>``, otherwise a mailbox. ``held`` is the
-#: record of what was leased before. The terms are ``<deliveries or 0> <dead-letter channel> <its capacity> <how much
-#: longer than EXPIRY a dead letter is kept, ms>``.
+#: was asked for: then ``waiter`` is ``<mailbox> <token> <visibility, ms> <terms>``, otherwise a mailbox. ``held`` is
+#: the record of what was leased before. The terms are ``<deliveries or 0> <dead-letter channel> <its capacity> <how
+#: much longer than EXPIRY a dead letter is kept, ms>``.
 #: hand_over() does so with whoever waits, or owns the channel; it returns whether there is such.
 #: due(channel, may_put_aside) returns stamp and record of what is to be delivered again now. What was delivered too
 #: often is put aside before that, where that may be; otherwise nothing is returned for it.
@@ -132,7 +132,7 @@ end
 """
 
 #: clear(channel) makes dead letters of what has waited too long, where deliveries were asked for, and drops it
-#: elsewhere; it returns how many were dropped. flow(channel) gives what is due, and what waits, to those who wait for it.
+#: elsewhere; it returns how many were dropped. flow(channel) gives what is due, and what waits, to those who wait.
 #: next_due(channel) returns in how many milliseconds something is due, -1 where nothing is.
 #: undo(channel, stamp, lease) ends a lease as if there had been no delivery.
 FLOWING: Final = """
@@ -198,10 +198,25 @@ return {gone[waiter] and 3 or 0, next_due(channel), expired, aside, overflowed}
 """
 
 LOOK: Final = """
-local channel = ARGV[3]
+local channel, ttl = ARGV[3], ARGV[4]
+local waiters = S .. ':w:' .. channel
 local expired = clear(channel)
+local there = {}
+for _, waiter in ipairs(#ARGV > 4 and redis.call('LRANGE', waiters, 0, -1) or {}) do there[waiter] = true end
+for index = 5, #ARGV do
+  if not there[ARGV[index]] then
+    -- The server has forgotten it.
+    redis.call('PEXPIRE', waiters, ttl)
+    redis.call('RPUSH', waiters, ARGV[index])
+  end
+end
+redis.call('PEXPIRE', waiters, ttl)
 flow(channel)
-return {0, next_due(channel), expired, aside, overflowed}
+local state = 0
+for index = 5, #ARGV do
+  if gone[ARGV[index]] then state = 3 end
+end
+return {state, next_due(channel), expired, aside, overflowed}
 """
 
 ACK: Final = """

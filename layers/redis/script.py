@@ -3,7 +3,11 @@
 from dataclasses import dataclass, field
 from hashlib import sha1
 
-__all__ = ["OUT_OF_TURN", "Script"]
+__all__ = ["KEPT", "OUT_OF_TURN", "Script"]
+
+#: How long a server keeps the key that counts a sender's calls, in milliseconds. An idle sender leaves nothing behind
+#: for longer.
+KEPT = 600_000
 
 #: The error code of a numbered call that came when it was not its turn. Nothing of it was carried out.
 OUT_OF_TURN = "OUTOFTURN"
@@ -20,8 +24,8 @@ end
 
 
 # A server whose memory is full lets a script go on that has written something which takes none.
-_FREEING = """
-redis.call('DEL', KEYS[1] .. ':')
+_FREEING = f"""
+redis.call('PEXPIRE', KEYS[1], {KEPT})
 """
 
 

@@ -43,7 +43,7 @@ async def value_of_next(layer: BaseChannelLayer, channel: str = "jobs") -> Any:
 
 class DeliveriesContract(Harness):
     #: The ``visibility_timeout`` of deliveries in tests that let it pass, in seconds.
-    VISIBILITY: float = 0.4
+    VISIBILITY: float = 0.2
 
     def make_acknowledging_layer(self, **options: Any) -> BaseChannelLayer:
         layer = self.make_layer(**options)
@@ -178,7 +178,6 @@ class DeliveriesContract(Harness):
             first = await next_delivery(layer, visibility_timeout=self.VISIBILITY)
             waiting = asyncio.create_task(next_delivery(layer, visibility_timeout=self.VISIBILITY))
             await turns()
-            assert not waiting.done()
             await self.lease_ends(layer)
             again = await within(waiting)
             assert again.attempt == 2
@@ -236,10 +235,11 @@ class DeliveriesContract(Harness):
     async def test_a_retry_can_be_put_off(self) -> None:
         async with self.make_acknowledging_layer() as layer:
             await layer.send("jobs", message_with("later"))
-            assert await (await next_delivery(layer)).retry(self.VISIBILITY)
+            # Long enough for what is done meanwhile.
+            assert await (await next_delivery(layer)).retry(self.EXPIRY)
             await layer.send("jobs", message_with("now"))
             assert await value_of_next(layer) == "now"
-            await self.lease_ends(layer)
+            await self.advance(layer, self.EXPIRY * 1.1)
             await layer.send("jobs", message_with("last"))
             again = await next_delivery(layer)
             assert (again.message["value"], again.attempt) == ("later", 2)
@@ -361,7 +361,7 @@ class DeliveriesContract(Harness):
             await self.advance(layer, self.EXPIRY * 1.5)
             await self.is_done(layer)
             # Dead letters outlive what becomes one.
-            await self.advance(layer, self.EXPIRY * 1.5)
+            await self.advance(layer, self.EXPIRY * 1.1)
             letter = await next_message(layer, "jobs.dead")
             assert (letter["reason"], letter["attempts"], letter["first_seen"]) == ("expired", 0, None)
             assert letter["message"] == message_with(1)
