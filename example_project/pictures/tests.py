@@ -130,7 +130,6 @@ class PrivacyTests(PicturesTestCase):
         response = self.client.get(address)
         self.assertEqual((response.status_code, response["Content-Type"]), (200, "image/webp"))
         self.assertEqual(response["Cache-Control"], "private, max-age=3600")
-        response.close()
         self.assertEqual(self.client.get(reverse("picture", args=[key, 123])).status_code, 404)
         stranger = self.client_class()
         self.assertEqual(stranger.get(address).status_code, 404)

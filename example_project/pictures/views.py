@@ -3,7 +3,7 @@
 from uuid import UUID, uuid4
 
 from django.contrib import messages
-from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
@@ -31,14 +31,14 @@ def pictures(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
-def picture(request: HttpRequest, key: UUID, width: int) -> HttpResponseBase:
+def picture(request: HttpRequest, key: UUID, width: int) -> HttpResponse:
     """Send one of the small pictures to the owner. To anybody else it is not there."""
     owner = request.session.get("owner")
     if owner is None or width not in WIDTHS:
         raise Http404("No such picture")
     found = get_object_or_404(Picture, pk=key, owner=owner, state=Picture.State.DONE)
     try:
-        file = target(found.directory, width).open("rb")
+        data = target(found.directory, width).read_bytes()
     except FileNotFoundError:
         raise Http404("No such picture") from None
-    return FileResponse(file, content_type="image/webp", headers={"Cache-Control": "private, max-age=3600"})
+    return HttpResponse(data, content_type="image/webp", headers={"Cache-Control": "private, max-age=3600"})

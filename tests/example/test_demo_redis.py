@@ -167,9 +167,16 @@ def test_a_port_that_is_taken_is_named() -> None:
     )
 
 
-def test_the_make_target_runs_it() -> None:
+@pytest.mark.parametrize(
+    ("target", "runs"),
+    [
+        ("demo-redis", r"python demo_redis\.py --port 8100"),
+        ("demo", r"python manage\.py runserver 127\.0\.0\.1:8100 --worker pictures"),
+    ],
+)
+def test_the_make_targets_run_it(target: str, runs: str) -> None:
     make = shutil.which("make")
     assert make is not None
-    command = [make, "--dry-run", "--old-file=.venv/.made", "demo-redis", "PORT=8100"]
+    command = [make, "--dry-run", "--old-file=.venv/.made", target, "PORT=8100"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert re.search(r"cd example_project && .*python demo_redis\.py --port 8100$", done.stdout, re.MULTILINE)
+    assert re.search(rf"cd example_project && .*{runs}$", done.stdout, re.MULTILINE)

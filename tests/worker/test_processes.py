@@ -99,7 +99,7 @@ def test_sigterm_under_load_ends_what_runs_and_hands_back_the_rest(place: Place,
     assert {entry.pid for entry in jobs.entries()} == {first.pid, second.pid}
 
 
-@on("valkey", "redis", "sentinel")
+@on("redis", "sentinel")
 def test_kill_9_of_one_of_three_workers_loses_nothing(place: Place, project: Make) -> None:
     jobs = project(place.layers)
     count = 200

@@ -158,15 +158,21 @@ class Command(BaseCommand):
                 return  # the loop has ended
             self._ended.wait(LEAVE_AFTER)
 
+    def announce(self, worker: Worker, options: dict[str, Any]) -> None:
+        """Say what the worker does, at once: whoever reads it through a pipe waits for it."""
+        delivery = "at least once" if options["ack"] else "at most once"
+        self.stdout.write(
+            f"Worker {os.getpid()} on {', '.join(worker.channels)}: {delivery}, {options['concurrency']} at a time, by "
+            f"{type(worker.channel_layer).__name__} {options['layer']!r}. Quit it with CONTROL-C."
+        )
+        self.stdout.flush()
+
     async def _work(self, worker: Worker, options: dict[str, Any]) -> None:
         self._running = worker, asyncio.get_running_loop()
-        self.stdout.write(_announcement(worker, options))
-        # Whoever reads it through a pipe waits for it.
-        self.stdout.flush()
         if self._stop_asked.is_set():
             return
         try:
-            await run_until_signal(worker)
+            await run_until_signal(worker, started=lambda: self.announce(worker, options))
         finally:
             for layer in channel_layers.created().values():
                 await layer.close()
@@ -185,11 +191,3 @@ def make(options: dict[str, Any], **changes: Any) -> Worker:
         "shutdown_timeout",
     )
     return make_worker(options["channels"], options["layer"], **{name: options[name] for name in names}, **changes)
-
-
-def _announcement(worker: Worker, options: dict[str, Any]) -> str:
-    delivery = "at least once" if options["ack"] else "at most once"
-    return (
-        f"Worker {os.getpid()} on {', '.join(worker.channels)}: {delivery}, {options['concurrency']} at a time, by "
-        f"{type(worker.channel_layer).__name__} {options['layer']!r}. Quit it with CONTROL-C."
-    )
