@@ -243,6 +243,8 @@ class LeasingSwitchboard(Switchboard):
         if inbox is not None and inbox.ledger is not None and inbox.loop is None:
             now = self.clock()
             self._clear(inbox, now, self._untold)
+            # Those who came first get it.
+            self._redeliver(inbox, now, self._untold)
             held = self._take_due(inbox, now, self._untold)
             if held is not None:
                 self.counters.delivered += 1

@@ -101,6 +101,21 @@ async def test_whoever_waits_for_dead_letters_is_told_by_a_plain_receiver(clock:
             assert (await letters)["message"]["n"] == 1
 
 
+async def test_whoever_came_first_gets_what_is_due(clock: Clock) -> None:
+    async with InMemoryChannelLayer(clock=clock) as layer:
+        await layer.send("jobs", {"type": "x"})
+        await take(layer, visibility_timeout=50)
+        first = asyncio.create_task(take(layer, visibility_timeout=50))
+        await turns()
+        clock.advance(51)
+        second = asyncio.create_task(layer.receive("jobs"))
+        async with asyncio.timeout(LIMIT):
+            assert (await first).attempt == 2
+        assert not second.done()
+        await layer.send("jobs", {"type": "y"})
+        assert await second == {"type": "y"}
+
+
 async def test_an_owner_gets_what_is_given_back(clock: Clock) -> None:
     async with InMemoryChannelLayer(expiry=5, clock=clock) as layer:
         for number in range(2):

@@ -141,6 +141,16 @@ def test_a_plain_receiver_takes_what_is_due_to_its_place(shard: Leases) -> None:
     assert shard.ack(shard.last()) == 0
 
 
+def test_whoever_came_first_gets_what_is_due(shard: Leases) -> None:
+    shard.register("m2")
+    shard.send("jobs", "1")
+    shard.lease()
+    shard.lease(shard.waiter("t1"))
+    shard.end()
+    assert shard.take("jobs", "m2") == 1
+    assert shard.given() == [("t0", 1, "1"), ("t1", 2, "1")]
+
+
 def test_an_owner_gets_what_is_due(shard: Leases) -> None:
     shard.register("m2")
     shard.send("jobs", "1")
