@@ -18,6 +18,7 @@ PAGES = pages()
 
 #: Pages whose code is not run here: by which test, and in which way.
 RUN_ELSEWHERE = {
+    "docs/explanation/background-work.md": "tests/docs/test_background_work.py",
     "docs/how-to/broadcast.md": "tests/docs/test_broadcast.py",
     "docs/how-to/deploy.md": "tests/docs/test_deploy.py",
     "docs/how-to/rolling-restarts.md": "tests/deploys/site.py",
