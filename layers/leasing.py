@@ -36,7 +36,8 @@ class LeasingExchange(Exchange):
 
     def receive(self, channel: str, wait: Callable[[str, L], R], loop: L) -> Parcel | R:
         entered = super().receive(channel, wait, loop)
-        self._act(self.board.collect)
+        if self.board.untold:
+            self._act(self.board.collect)
         return entered
 
     async def receive_delivery(self, channel: str, terms: Terms) -> Delivery:
