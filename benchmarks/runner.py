@@ -12,7 +12,7 @@ from benchmarks.sample import DISTURBED, Sample
 from benchmarks.store import Flavour, run_store
 from benchmarks.workload import Sizes, Workload
 
-__all__ = ["Programs", "SampleFailed", "run_rounds", "take_sample"]
+__all__ = ["SLOWING", "Programs", "SampleFailed", "run_rounds", "take_sample"]
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -20,7 +20,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 _TIME_LIMIT = 90
 
 #: What would slow every process down: asyncio's debug mode, Python's development mode, coverage.
-_SLOWING = ("PYTHONASYNCIODEBUG", "PYTHONDEVMODE", "COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
+SLOWING = ("PYTHONASYNCIODEBUG", "PYTHONDEVMODE", "COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class SampleFailed(Exception):
 
 
 def _environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name not in _SLOWING}
+    kept = {name: value for name, value in os.environ.items() if name not in SLOWING}
     # The peer's environment has its own installation of the checkout, or none.
     paths = [str(_ROOT / "src"), kept.get("PYTHONPATH", "")]
     return kept | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
