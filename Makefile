@@ -15,7 +15,7 @@ REDIS_PY ?= 5.0.1 6.4.0 7.4.1
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-redis test lint types format bench bench-check bench-check-store docs test-matrix test-redis-py test-lowest run-matrix clean
+.PHONY: help demo demo-redis test lint types format bench bench-memory bench-check bench-check-store docs test-matrix test-redis-py test-lowest run-matrix clean
 .DELETE_ON_ERROR:
 
 # Make an empty environment for the target's directory with the interpreter $(1).
@@ -72,6 +72,9 @@ format: .venv/.made  ## format the code and repair what ruff can repair
 bench: .venv-bench/.made .venv-bench-peer-$(PEER_REDIS)/.made  ## compare with Channels and the bare server (some rows: make bench ONLY=redis)
 	.venv-bench/bin/python -m benchmarks --peer-python .venv-bench-peer-$(PEER_REDIS)/bin/python \
 		$(addprefix --only ,$(ONLY)) $(ARGS)
+
+bench-memory: .venv-bench/.made .venv-bench-peer-$(PEER_REDIS)/.made  ## tell where the memory of 10,000 idle WebSockets goes
+	.venv-bench/bin/python -m benchmarks.where --peer-python .venv-bench-peer-$(PEER_REDIS)/bin/python $(ARGS)
 
 bench-check: .venv/.made  ## fail where a main row does over 10 % more work than is stored (some rows: make bench-check ONLY=echo)
 	.venv/bin/python -m benchmarks.guard $(addprefix --only ,$(ONLY)) $(ARGS)

@@ -17,12 +17,16 @@ _BAR = 22
 _PANEL = 300
 _MARGIN = 60
 
+#: Workloads that are drawn as curves, or of which the table has enough.
+_CURVES = ("redis-processes", "redis-groups", "redis-sockets", "latency", "footprint")
+
 #: Colour and name of each side. The colours can be told apart by everybody.
 _SIDES = {
     "sealane-streams": ("#0072b2", "Sealane, streams"),
     "sealane-pubsub": ("#56b4e9", "Sealane, pub/sub"),
     "channels-core": ("#d55e00", "channels_redis, core"),
     "channels-pubsub": ("#e69f00", "channels_redis, pub/sub"),
+    "limit": ("#000000", "bare loop over send"),
     "limit-streams": ("#555555", "bare EVALSHA with XADD"),
     "limit-pubsub": ("#aaaaaa", "bare PUBLISH"),
 }
@@ -160,23 +164,27 @@ def as_svg(comparisons: Sequence[Comparison], sizes: Sizes) -> str | None:
     speeds = [
         comparison
         for comparison in through_redis
-        if comparison.row.workload not in ("redis-processes", "redis-groups")
-        and comparison.row.unit not in ("commands", "bytes")
+        if comparison.row.workload not in _CURVES and comparison.row.unit not in ("commands", "bytes")
     ]
     parts, top = _bars(speeds, 10)
     panels = (
         ("us for a `group_send`, by processes with a member", "processes", sizes.processes),
         ("us for a `group_send` and its `receive`, by other groups", "groups", sizes.groups),
+        ("deliveries/s of a broadcast, by sockets of the process", "sockets", sizes.grown),
+        ("p50 in ms up to the client's frame, by load in % of the capacity", "p50", sizes.loads),
+        ("p99 of the same", "p99", sizes.loads),
+        ("p99.9 of the same", "p999", sizes.loads),
     )
     shown: list[str] = []
-    for number, (title, name, counts) in enumerate(panels):
+    drawn = 0
+    for title, name, counts in panels:
         series = _series(through_redis, [f"{name}-{count}" for count in counts])
         if series:
-            left = _MARGIN + number * _WIDTH / 2
-            parts += _curves(title, [f"{count:,}" for count in counts], series, left, top + 20)
+            left, above = _MARGIN + drawn % 2 * _WIDTH / 2, top + drawn // 2 * (_PANEL + 50)
+            parts += _curves(title, [f"{count:,}" for count in counts], series, left, above + 20)
             shown += [side for side in series if side not in shown]
-    if shown:
-        top += _PANEL + 50
+            drawn += 1
+    top += (drawn + 1) // 2 * (_PANEL + 50)
     if not parts:
         return None
     legend = [side for side in _SIDES if side in shown or side.startswith("sealane")]

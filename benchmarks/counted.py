@@ -298,8 +298,8 @@ async def _through_redis(side: str, store: Store) -> Counts:
                 before = Traffic.of(store)
                 await _send(sender, _PLAIN, 1, deliveries)
                 traffic.append(Traffic.of(store).per(1, before))
-            found["commands"] = statistics.median(commands for commands, _ in traffic)
-            found["bytes"] = statistics.median(size for _, size in traffic)
+            found["commands"] = statistics.median(commands for commands, _, _ in traffic)
+            found["bytes"] = statistics.median(size for _, size, _ in traffic)
         async with _members(receiver, _MEMBERS + 1, deliveries):
             all_of_them = await _counted(lambda: _send(sender, _PLAIN, _MEMBERS + 1, deliveries), 1)
     finally:
