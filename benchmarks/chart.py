@@ -1,4 +1,4 @@
-"""The chart of the Redis rows, as SVG: how many times the peer, and how the cost grows."""
+"""The chart, as SVG: how many times the peer, how the cost grows, and how long a message takes under load."""
 
 import dataclasses
 import math
@@ -11,8 +11,8 @@ from benchmarks.workload import WORKLOADS, Sizes
 __all__ = ["as_svg"]
 
 #: The picture and its parts, in pixels.
-_WIDTH = 960
-_LABELS = 440
+_WIDTH = 1080
+_LABELS = 560
 _BAR = 22
 _PANEL = 300
 _MARGIN = 60
@@ -22,6 +22,7 @@ _CURVES = ("redis-processes", "redis-groups", "redis-sockets", "latency", "footp
 
 #: Colour and name of each side. The colours can be told apart by everybody.
 _SIDES = {
+    "sealane": ("#009e73", "Sealane, in one process"),
     "sealane-streams": ("#0072b2", "Sealane, streams"),
     "sealane-pubsub": ("#56b4e9", "Sealane, pub/sub"),
     "channels-core": ("#d55e00", "channels_redis, core"),
@@ -92,7 +93,7 @@ def _bars(comparisons: Sequence[Comparison], top: float) -> tuple[list[str], flo
     scale = _Scale.around(values, _LABELS, _WIDTH - _MARGIN)
     bottom = top + 30 + _BAR * len(drawn)
     parts = [
-        _text(10, top + 12, "Times channels_redis (its layer of the same kind); the mark is the limit", weight="bold")
+        _text(10, top + 12, "Times Channels (through Redis, its layer of the same kind); the mark is the limit", weight="bold")
     ]
     for tick in scale.ticks():
         x = scale.at(tick)
@@ -159,12 +160,12 @@ def _legend(sides: Sequence[str], top: float) -> list[str]:
 
 
 def as_svg(comparisons: Sequence[Comparison], sizes: Sizes) -> str | None:
-    """Draw the Redis rows; None where none was measured."""
+    """Draw what was measured beside the peer, and what grows; None where that is nothing."""
     through_redis = [comparison for comparison in comparisons if WORKLOADS[comparison.row.workload].redis]
     speeds = [
         comparison
-        for comparison in through_redis
-        if comparison.row.workload not in _CURVES and comparison.row.unit not in ("commands", "bytes")
+        for comparison in comparisons
+        if comparison.row.workload not in _CURVES and comparison.row.unit not in ("commands", "bytes", "x")
     ]
     parts, top = _bars(speeds, 10)
     panels = (
@@ -189,7 +190,7 @@ def as_svg(comparisons: Sequence[Comparison], sizes: Sizes) -> str | None:
         return None
     legend = [side for side in _SIDES if side in shown or side.startswith("sealane")]
     parts += _legend(legend, top + 10)
-    height = top + 60
+    height = top + 20 + 20 * math.ceil(len(legend) / 3)
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height:.0f}" '

@@ -450,6 +450,13 @@ def test_chart_shows_what_is_better() -> None:
     assert as_svg([compared(ROW, limit=[1], sealane=[1])], QUICK) is None
 
 
+def test_chart_shows_what_has_no_redis() -> None:
+    svg = as_svg([compared(ROW, limit=[1_000], channels=[10], sealane=[900])], QUICK)
+    assert svg is not None
+    texts = [element.text for element in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+    assert {"some work", "90x", "Sealane, in one process"} <= set(texts)
+
+
 def test_chart_draws_growth() -> None:
     rows = [row for row in rows_for(QUICK) if row.workload == "redis-processes" and row.name.endswith("-pubsub")]
     comparisons = [compared(row, **{"channels-pubsub": [90.0], "sealane-pubsub": [110.0]}) for row in rows]
