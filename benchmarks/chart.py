@@ -93,7 +93,12 @@ def _bars(comparisons: Sequence[Comparison], top: float) -> tuple[list[str], flo
     scale = _Scale.around(values, _LABELS, _WIDTH - _MARGIN)
     bottom = top + 30 + _BAR * len(drawn)
     parts = [
-        _text(10, top + 12, "Times Channels (through Redis, its layer of the same kind); the mark is the limit", weight="bold")
+        _text(
+            10,
+            top + 12,
+            "Times Channels (through Redis, its layer of the same kind); the mark is the limit",
+            weight="bold",
+        )
     ]
     for tick in scale.ticks():
         x = scale.at(tick)

@@ -203,7 +203,9 @@ async def _sockets(port: int, server: int, sizes: Sizes, store: Store | None) ->
     deliveries = Deliveries()
     sample = Sample()
     sockets: list[ClientSocket] = []
+    due: list[int] = []
     command = frame("plain")
+    sent = 0
 
     def on_text(socket: ClientSocket, payload: bytes) -> None:
         _check(payload)
@@ -213,9 +215,11 @@ async def _sockets(port: int, server: int, sizes: Sizes, store: Store | None) ->
 
     async def run(seconds: float) -> float:
         """Broadcast for a time, at least once; return deliveries per second."""
+        nonlocal sent
         before, started = deliveries.count, time.perf_counter()
         while True:
             control.write(command)
+            sent += 1
             await deliveries.reach(deliveries.count + len(sockets))
             elapsed = time.perf_counter() - started
             if elapsed >= seconds:
@@ -223,9 +227,14 @@ async def _sockets(port: int, server: int, sizes: Sizes, store: Store | None) ->
 
     for count in sizes.grown:
         sockets += await _open(port, count - len(sockets), on_text, present=len(sockets))
+        # What was sent before they came is not for the new ones.
+        due += [sent] * (count - len(due))
         await run(0)
         usage = Usage(server, store=None if store is None else store.process)
         sample.figures[f"sockets-{count}"] = usage.figure(await run(sizes.redis_seconds))
+    missed = [sent - since - socket.received for socket, since in zip(sockets, due, strict=True)]
+    if any(missed):
+        raise RuntimeError(f"{sent} broadcasts, of which sockets missed {min(missed)} to {max(missed)}")
     sample.messages = deliveries.count
     _leave(server)
     return sample

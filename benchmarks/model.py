@@ -202,8 +202,13 @@ def needs(costs: Costs, site: Site = SITE) -> list[Need]:
         Need("connections of a shard", site.processes * site.connections, "", "two of each process"),
         Need("memory of Redis for groups", groups * costs.group, "B", "a group by processes with a member of it"),
         Need("cores of the processes", cores, "", "a send, an arrival in a process, a frame, each as measured"),
-        Need("a core of each process", cores / site.processes, "", "the same, of 200"),
-        Need("memory of a process", process, "B", "60 MiB; an idle socket, its membership, a group of its own"),
+        Need("a core of each process", cores / site.processes, "", "the same, over all processes"),
+        Need(
+            "memory of a process",
+            process,
+            "B",
+            f"{site.base // 2**20} MiB; a socket, its membership, a group of its own",
+        ),
         Need("memory of all processes", process * site.processes, "B", "the same, times the processes"),
         Need("messages to one group that all are in", 1 / to_all, "/s", "one core of a process, for its own sockets"),
         Need(
