@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.untraced, pytest.mark.timeout(HANGS + 20)]
 STORED = ROOT / "benchmarks" / "counts"
 
 #: Rows that are measured in a moment.
-SOME = ("broadcast", "connect", "receive", "redis-group-send-streams", "redis-group-send-pubsub", "redis-sync-streams")
+SOME = ("broadcast", "connect", "redis-group-send-streams", "redis-sync-streams")
 
 
 def run_python(*arguments: str) -> "subprocess.CompletedProcess[str]":
