@@ -129,31 +129,37 @@ def fit(data: Mapping[str, Any], layer: str) -> Costs:
     def share(row: str, who: str) -> float:
         return statistics.median(figure[who] for figure in figures(row))
 
+    def spent(row: str, who: str) -> float:
+        """Return the processor time of one call, in seconds."""
+        return median(row) * share(row, who) * 1e-6
+
     def growth(name: str, *, of_store: bool = False) -> Line:
         points = []
         for processes in data["sizes"]["processes"]:
             row = f"{name}-{processes}-{layer}"
             if row in rows:
-                points.append((processes, median(row) * (share(row, "store") * 1e-6 if of_store else 1)))
+                points.append((processes, spent(row, "store") if of_store else median(row)))
         if len(points) < 2:
             raise MissingRow(f"the run has not two rows {name}-...-{layer}")
         return Line.through(points)
 
-    if "listeners" not in data["sizes"]:
-        raise MissingRow("the run is of a time when there were no latency rows")
-    listeners = data["sizes"]["listeners"]
+    if "grown" not in data["sizes"]:
+        raise MissingRow("the run is of a time when sockets did not grow")
     sockets = max(count for count in data["sizes"]["grown"] if count <= 1_000)
     busy = f"redis-sockets-{sockets}-{layer}"
     delivery = share(busy, "server") / median(busy)
     redis = growth("redis-processes", of_store=True)
+    # A call whose receivers stand still, and one whose receiver is in the same process, and reads it.
+    one = f"redis-processes-{data['sizes']['processes'][0]}-{layer}"
+    both = f"redis-groups-{data['sizes']['groups'][0]}-{layer}"
     return Costs(
         commands=growth("redis-commands"),
         bytes_in=growth("redis-bytes"),
         bytes_out=growth("redis-bytes-out"),
         redis=redis,
-        read=max(0.0, median(f"latency-processor-redis-{layer}") * 1e-6 - redis.at(1)),
-        send=median(f"latency-processor-sender-{layer}") * 1e-6,
-        arrival=max(0.0, median(f"latency-processor-receiver-{layer}") * 1e-6 - listeners * delivery),
+        read=max(0.0, spent(both, "store") - spent(one, "store")),
+        send=spent(one, "server"),
+        arrival=max(0.0, spent(both, "server") - spent(one, "server")),
         delivery=delivery,
         socket=median(f"footprint-idle-{layer}"),
         membership=max(0.0, median(f"footprint-groups-{layer}")),
@@ -202,7 +208,7 @@ def needs(costs: Costs, site: Site = SITE) -> list[Need]:
         Need("connections of a shard", site.processes * site.connections, "", "two of each process"),
         Need("memory of Redis for groups", groups * costs.group, "B", "a group by processes with a member of it"),
         Need("cores of the processes", cores, "", "a send, an arrival in a process, a frame, each as measured"),
-        Need("a core of each process", cores / site.processes, "", "the same, over all processes"),
+        Need("share of a core of each process", cores / site.processes, "", "the same, over all processes"),
         Need(
             "memory of a process",
             process,

@@ -157,9 +157,7 @@ def run_data(**changed: float) -> dict[str, Any]:
         "redis-processes-1": 100.0,
         "redis-processes-16": 400.0,
         "redis-sockets-1000": 100_000.0,
-        "latency-processor-sender": 100.0,
-        "latency-processor-receiver": 300.0,
-        "latency-processor-redis": 60.0,
+        "redis-groups-0": 120.0,
         "footprint-idle": 20_000.0,
         "footprint-groups": 200.0,
         "footprint-channel": 800.0,
@@ -173,7 +171,7 @@ def run_data(**changed: float) -> dict[str, Any]:
         for name, value in values.items()
         for layer, side in LAYERS.items()
     ]
-    sizes = {"processes": [1, 16], "listeners": 20, "grown": [100, 1_000, 10_000]}
+    sizes = {"processes": [1, 16], "groups": [0, 100], "grown": [100, 1_000, 10_000]}
     return {"rows": rows, "sizes": sizes, "facts": {"date": "2026-01-02 03:04 UTC", "processor": "a machine"}}
 
 
@@ -193,7 +191,8 @@ def test_costs_are_fitted(layer: str) -> None:
     assert costs.redis.at(1) == pytest.approx(50e-6)
     assert costs.read == pytest.approx(10e-6)
     assert costs.delivery == pytest.approx(10e-6)
-    assert costs.arrival == pytest.approx(100e-6)
+    assert costs.send == pytest.approx(100e-6)
+    assert costs.arrival == pytest.approx(20e-6)
 
 
 def test_missing_row_is_named() -> None:
@@ -201,7 +200,7 @@ def test_missing_row_is_named() -> None:
     data["rows"] = [row for row in data["rows"] if row["name"] != "footprint-idle-streams"]
     with pytest.raises(MissingRow, match=r"no figures of sealane-streams in the row footprint-idle-streams"):
         fit(data, "streams")
-    with pytest.raises(MissingRow, match="no latency rows"):
+    with pytest.raises(MissingRow, match="sockets did not grow"):
         fit({**data, "sizes": {"processes": [1, 16]}}, "streams")
 
 
