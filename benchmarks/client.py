@@ -265,7 +265,7 @@ async def _footprint(port: int, server: int, sizes: Sizes, store: Store | None) 
     sockets = await _open(port, sizes.many, on_text, present=sizes.first_sockets)
     after = await memory()
     note("idle", before, after, len(sockets))
-    for command, count in (("groups", sizes.memberships), ("channel", 1)):
+    for command, count in (("wait", 1), ("groups", sizes.memberships), ("channel", 1)):
         order = frame(command)
         # A few at a time: what is on its way takes memory too.
         for start in range(0, len(sockets), _HANDSHAKES):

@@ -103,7 +103,7 @@ class Costs:
     #: Of a process that gets one, and for each frame that it makes of it.
     arrival: float
     delivery: float
-    #: Of an idle WebSocket, and for its membership in a room and in a group of its own.
+    #: Of an idle WebSocket of which a handler has waited before, and for its membership in a room and in a group of its own.
     socket: float
     membership: float
     own_group: float
@@ -161,7 +161,7 @@ def fit(data: Mapping[str, Any], layer: str) -> Costs:
         send=spent(one, "server"),
         arrival=max(0.0, spent(both, "server") - spent(one, "server")),
         delivery=delivery,
-        socket=median(f"footprint-idle-{layer}"),
+        socket=median(f"footprint-idle-{layer}") + max(0.0, median(f"footprint-wait-{layer}")),
         membership=max(0.0, median(f"footprint-groups-{layer}")),
         own_group=max(0.0, median(f"footprint-channel-{layer}")),
         group=max(0.0, median(f"footprint-channel-redis-{layer}")),

@@ -66,6 +66,7 @@ def _footprint(sizes: Sizes) -> Iterator[Row]:
     beside = f"beside {sizes.many:,}"
     titles = {
         "idle": f"an idle WebSocket, {beside}",
+        "wait": f"a WebSocket once a handler of it has waited, above an idle one, {beside}",
         "groups": f"a membership in a group that others are in, {beside}",
         "channel": f"a group of its own, {beside}",
     }
@@ -85,6 +86,8 @@ def _footprint(sizes: Sizes) -> Iterator[Row]:
             sides=_IN_MEMORY if figure == "idle" else _IN_MEMORY | {"limit": "none"},
         )
         yield from _of_layers(row, limit=figure == "idle")
+        if figure == "wait":
+            continue
         in_redis = dataclasses.replace(
             row, name=f"{row.name}-redis", title=f"memory of Redis for {title}", figure=f"{figure}-redis"
         )

@@ -161,7 +161,7 @@ def groups_to_join(command: str | None) -> list[str]:
     """Return the groups that a consumer of the footprint joins: some that others are in, or one of its own."""
     if command == "groups":
         return [f"shared-{number}" for number in range(FULL.memberships)]
-    return [f"own-{next(_made)}"]
+    return [f"own-{next(_made)}"] if command == "channel" else []
 
 
 WORKLOADS = {

@@ -39,7 +39,7 @@ class Applications(Protocol):
         """Accept, be a member of the one group, and send its broadcasts on."""
 
     def joiner(self) -> ASGIApplication:
-        """Accept, and join groups that others join too on "groups", one of its own on "channel"; then answer."""
+        """Accept; wait on "wait", join groups that others join too on "groups", one of its own on "channel"; answer."""
 
     async def broadcast(self, text: str, *, encoded: bool) -> None:
         """Send `text` to all members, by a handler of theirs or (`encoded`) as the event that it becomes."""

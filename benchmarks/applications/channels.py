@@ -1,5 +1,6 @@
 """The applications as a user of Channels writes them. Channels has no types: its classes are Any here."""
 
+import asyncio
 from typing import Any
 
 from channels.consumer import AsyncConsumer
@@ -55,6 +56,7 @@ class _Member(AsyncWebsocketConsumer):  # type: ignore[misc]
 
 class _Joiner(AsyncWebsocketConsumer):  # type: ignore[misc]
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        await asyncio.sleep(0)
         for group in groups_to_join(text_data):
             await self.channel_layer.group_add(group, self.channel_name)
         await self.send(text_data="joined")

@@ -1,5 +1,7 @@
 """The applications as a user of Sealane writes them."""
 
+import asyncio
+
 from benchmarks.applications import MessageLayer
 from benchmarks.workload import CAPACITY, groups_to_join
 from sealane.consumers import AsyncConsumer, AsyncWebsocketConsumer
@@ -48,6 +50,7 @@ class _Member(AsyncWebsocketConsumer):
 class _Joiner(AsyncWebsocketConsumer):
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         assert self.channel_layer is not None
+        await asyncio.sleep(0)
         for group in groups_to_join(text_data):
             await self.channel_layer.group_add(group, self.channel_name)
         await self.send(text_data="joined")

@@ -103,7 +103,7 @@ def _cost_lines(costs: Mapping[str, Costs]) -> list[str]:
         plain("processor time of the sender", "send", "s"),
         plain("processor time of a process that it arrives in", "arrival", "s"),
         plain("and for each frame to a client", "delivery", "s"),
-        plain("memory of an idle WebSocket", "socket", "B"),
+        plain("memory of an idle WebSocket, after a handler that waited", "socket", "B"),
         plain("memory of its membership in a room", "membership", "B"),
         plain("memory of a group of its own", "own_group", "B"),
         plain("memory of Redis for a group, by process with a member", "group", "B"),
