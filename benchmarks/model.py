@@ -103,7 +103,7 @@ class Costs:
     #: Of a process that gets one, and for each frame that it makes of it.
     arrival: float
     delivery: float
-    #: Of an idle WebSocket of which a handler has waited before, and for its membership in a room and in a group of its own.
+    #: Of an idle WebSocket of which a handler has waited, its membership in a room, and its own group.
     socket: float
     membership: float
     own_group: float
