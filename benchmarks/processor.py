@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import resource
 import signal
 import time
 from collections.abc import Sequence
@@ -15,7 +16,10 @@ __all__ = [
     "cores",
     "die_with_parent",
     "pin",
+    "process_seconds",
+    "raise_open_files",
     "resident_bytes",
+    "sender_core",
     "server_core",
     "store_core",
 ]
@@ -47,6 +51,21 @@ def store_core() -> int | None:
     return allowed[1] if len(allowed) > 2 else client_core()
 
 
+def sender_core() -> int | None:
+    """Return the core of a process that sends to the server: one of its own where there are four, else the server's."""
+    allowed = cores()
+    return allowed[2] if len(allowed) > 3 else server_core()
+
+
+def raise_open_files(needed: int) -> None:
+    """Let this process, and those that it starts, open so many files. OSError where that is forbidden."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise OSError(f"{needed:,} open files are needed, and no more than {hard:,} are allowed here: see `ulimit -Hn`")
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
 def die_with_parent() -> None:
     """Have the kernel kill this process when its parent has ended, however it ended."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -64,7 +83,7 @@ def resident_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def _process_seconds(process: int) -> float:
+def process_seconds(process: int) -> float:
     """Return the processor time that a process has used, all threads, in seconds.
 
     Linux has a clock for every process, and the number of that clock is made from the process's number
@@ -99,9 +118,9 @@ class Usage:
         return (
             time.perf_counter(),
             time.process_time(),
-            _process_seconds(self._server),
-            0.0 if self._store is None else _process_seconds(self._store),
-            sum(map(_process_seconds, self._helpers)),
+            process_seconds(self._server),
+            0.0 if self._store is None else process_seconds(self._store),
+            sum(map(process_seconds, self._helpers)),
             _busy_seconds(),
         )
 

@@ -6,25 +6,25 @@ from collections.abc import Iterable, Iterator
 from benchmarks.row import Bar, Row
 from benchmarks.workload import Sizes
 
-__all__ = ["redis_rows"]
+__all__ = ["LAYERS", "TITLES", "redis_rows"]
 
 #: Which sides stand side by side, by the last word of a row's name.
-_LAYERS = {
+LAYERS = {
     "streams": {"limit": "limit-streams", "channels": "channels-core", "sealane": "sealane-streams"},
     "pubsub": {"limit": "limit-pubsub", "channels": "channels-pubsub", "sealane": "sealane-pubsub"},
 }
 
-_TITLES = {"streams": "Redis streams", "pubsub": "Redis pub/sub"}
+TITLES = {"streams": "Redis streams", "pubsub": "Redis pub/sub"}
 
 #: The workloads whose limit is the same for both: no Redis at all.
 _ONE_LIMIT = ("redis-broadcast", "redis-fanout")
 
 
 def _both(row: Row) -> Iterator[Row]:
-    for layer, sides in _LAYERS.items():
+    for layer, sides in LAYERS.items():
         limit = {"limit": "limit"} if row.workload in _ONE_LIMIT else {}
         yield dataclasses.replace(
-            row, name=f"{row.name}-{layer}", title=f"{_TITLES[layer]}: {row.title}", sides=sides | limit
+            row, name=f"{row.name}-{layer}", title=f"{TITLES[layer]}: {row.title}", sides=sides | limit
         )
 
 
@@ -103,6 +103,9 @@ def _growth(sizes: Sizes) -> Iterable[Row]:
             yield _cost(f"redis-{kind}-{processes}", to_some, "redis-processes", f"{kind}-{processes}", kind)
         to_members = f"{title}, {sizes.sockets:,} members in one process"
         yield _cost(f"redis-{kind}-members", to_members, "redis-fanout", kind, kind)
+    for processes in (sizes.processes[0], sizes.processes[-1]):
+        to_some = f"bytes from Redis for a `group_send`, members in {processes} process{'es' if processes > 1 else ''}"
+        yield _cost(f"redis-bytes-out-{processes}", to_some, "redis-processes", f"bytes-out-{processes}", "bytes")
     for groups in sizes.groups:
         beside = f"`group_send` and `receive`, p50, beside {groups:,} other groups"
         yield _cost(f"redis-groups-{groups}", beside, "redis-groups", f"groups-{groups}", "us")

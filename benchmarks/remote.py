@@ -122,7 +122,7 @@ async def _fanout(side: str, store: Store | None, sizes: Sizes) -> Sample:
                     await sender.group_send(GROUP, _MESSAGE)
                     sent += 1
                     await deliveries.reach(sent * len(channels))
-                commands, size = Traffic.of(store).per(sent - before, traffic)
+                commands, size, _ = Traffic.of(store).per(sent - before, traffic)
                 sample.figures["commands"] = Figure(value=commands)
                 sample.figures["bytes"] = Figure(value=size)
     if deliveries.count != sent * len(channels):
@@ -311,9 +311,9 @@ async def _to_processes(side: str, store: Store, sizes: Sizes, members: Members)
                 await sender.group_send(GROUP, _MESSAGE)
                 members.expect(1)
                 await members.arrived()
-            commands, size = Traffic.of(store).per(sizes.counted, traffic)
-            sample.figures[f"commands-{processes}"] = Figure(value=commands)
-            sample.figures[f"bytes-{processes}"] = Figure(value=size)
+            counts = Traffic.of(store).per(sizes.counted, traffic)
+            for name, value in zip(("commands", "bytes", "bytes-out"), counts, strict=True):
+                sample.figures[f"{name}-{processes}"] = Figure(value=value)
     finally:
         await close(sender)
     return sample

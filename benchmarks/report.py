@@ -10,7 +10,7 @@ from benchmarks.comparison import Comparison, Spread
 from benchmarks.sample import Sample
 from benchmarks.workload import WORKLOADS, Sizes
 
-__all__ = ["as_json", "as_markdown", "write"]
+__all__ = ["as_json", "as_markdown", "table", "write"]
 
 _HEAD = (
     "work",
@@ -70,7 +70,7 @@ def _cells(comparison: Comparison) -> Sequence[str]:
     )
 
 
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
     """Return a Markdown table whose columns also stand under one another in a terminal."""
     widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
     rule = ["-" * width for width in widths]
@@ -91,10 +91,12 @@ def _rounds(comparisons: Sequence[Comparison], rounds: int) -> str:
     return f"{rounds} rounds" + (f" ({exceptions})" if exceptions else "")
 
 
-def as_markdown(comparisons: Sequence[Comparison], facts: Mapping[str, str], *, rounds: int) -> str:
-    """Return the table, the machine, and what is doubtful."""
+def as_markdown(
+    comparisons: Sequence[Comparison], facts: Mapping[str, str], *, rounds: int, failures: Sequence[str] = ()
+) -> str:
+    """Return the table, the machine, what is doubtful, and what is not there since it failed."""
     lines = ["# Sealane beside Channels and the bare limit", ""]
-    lines += _table(_HEAD, [_cells(comparison) for comparison in comparisons])
+    lines += table(_HEAD, [_cells(comparison) for comparison in comparisons])
     lines += [
         "",
         f"Medians of {_rounds(comparisons, rounds)}, with the least and the greatest. How: benchmarks/README.md.",
@@ -106,6 +108,8 @@ def as_markdown(comparisons: Sequence[Comparison], facts: Mapping[str, str], *, 
     doubts = [f"- {comparison.row.name}: {doubt}" for comparison in comparisons for doubt in comparison.doubts()]
     if doubts:
         lines += ["", "Doubtful:", "", *doubts]
+    if failures:
+        lines += ["", "Failed:", "", *(f"- {failure}" for failure in failures)]
     return "\n".join(lines) + "\n"
 
 

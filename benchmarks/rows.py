@@ -2,6 +2,7 @@
 
 from benchmarks.redis_rows import redis_rows
 from benchmarks.row import Bar, Row
+from benchmarks.scale_rows import scale_rows
 from benchmarks.workload import FULL, Sizes
 
 __all__ = ["rows_for"]
@@ -117,4 +118,5 @@ def rows_for(sizes: Sizes = FULL) -> list[Row]:
         ),
         *_receive_rows(sizes),
         *redis_rows(sizes),
+        *scale_rows(sizes),
     ]

@@ -12,15 +12,15 @@ from benchmarks.sample import DISTURBED, Sample
 from benchmarks.store import Flavour, run_store
 from benchmarks.workload import Sizes, Workload
 
-__all__ = ["Programs", "SampleFailed", "run_rounds", "take_sample"]
+__all__ = ["SLOWING", "Programs", "SampleFailed", "run_rounds", "run_server", "take_sample", "trace_memory"]
 
 _ROOT = Path(__file__).resolve().parent.parent
 
 #: Seconds after which a process is given up. The processes have shorter limits of their own.
-_TIME_LIMIT = 90
+_TIME_LIMIT = 180
 
 #: What would slow every process down: asyncio's debug mode, Python's development mode, coverage.
-_SLOWING = ("PYTHONASYNCIODEBUG", "PYTHONDEVMODE", "COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
+SLOWING = ("PYTHONASYNCIODEBUG", "PYTHONDEVMODE", "COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class SampleFailed(Exception):
 
 
 def _environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name not in _SLOWING}
+    kept = {name: value for name, value in os.environ.items() if name not in SLOWING}
     # The peer's environment has its own installation of the checkout, or none.
     paths = [str(_ROOT / "src"), kept.get("PYTHONPATH", "")]
     return kept | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
@@ -74,10 +74,12 @@ def _output(python: str, command: Sequence[str], side: str, workload: Workload) 
 
 
 @contextmanager
-def _server(python: str, side: str, workload: Workload, store: str) -> Iterator[tuple[int, int]]:
+def run_server(
+    python: str, side: str, workload: Workload, store: str, role: str = "server"
+) -> Iterator[tuple[int, int]]:
     """Run a server; yield its port and the number of its process."""
     process = subprocess.Popen(
-        [python, "-m", "benchmarks.server", side, workload.name, store],
+        [python, "-m", "benchmarks.server", side, workload.name, store, role],
         cwd=_ROOT,
         env=_environment(),
         stdout=subprocess.PIPE,
@@ -104,16 +106,29 @@ def _server(python: str, side: str, workload: Workload, store: str) -> Iterator[
 def take_sample(side: str, workload: Workload, sizes: Sizes, programs: Programs) -> Sample:
     """Measure one side once, in fresh processes. Raises SampleFailed."""
     python = programs.python(side, workload)
-    # The limit of a WebSocket broadcast and that of a fan-out have no Redis between.
-    stored = workload.redis and side != "limit"
-    with run_store(programs.store) if stored else nullcontext() as running:
+    with run_store(programs.store) if workload.stored(side) else nullcontext() as running:
         store = "-" if running is None else running.dump()
         if not workload.served:
             module = "benchmarks.remote" if workload.redis else "benchmarks.local"
             command = [module, side, workload.name, sizes.dump(), store]
             return Sample.load(_output(python, command, side, workload))
-        with _server(python, side, workload, store) as (port, process):
+        with run_server(python, side, workload, store) as (port, process):
+            if workload.sender:
+                with run_server(python, side, workload, store, "sender") as sender:
+                    both = map(str, (port, process, *sender))
+                    command = ["benchmarks.latency", *both, sizes.dump(), store]
+                    return Sample.load(_output(sys.executable, command, side, workload))
             command = ["benchmarks.client", workload.name, str(port), str(process), sizes.dump(), store]
+            return Sample.load(_output(sys.executable, command, side, workload))
+
+
+def trace_memory(side: str, workload: Workload, sizes: Sizes, programs: Programs) -> Sample:
+    """Return the bytes of each connection to a side's server, by where they were allocated. Raises SampleFailed."""
+    python = programs.python(side, workload)
+    with run_store(programs.store) if workload.stored(side) else nullcontext() as running:
+        store = "-" if running is None else running.dump()
+        with run_server(python, side, workload, store, "traced") as (port, process):
+            command = ["benchmarks.client", "where", str(port), str(process), sizes.dump(), store]
             return Sample.load(_output(sys.executable, command, side, workload))
 
 

@@ -41,6 +41,11 @@ class Store:
         """What both frameworks take in `hosts`."""
         return f"redis://{_HOST}:{self.port}"
 
+    def used_bytes(self) -> int:
+        """Ask what its data takes, in bytes."""
+        with socket.create_connection((_HOST, self.port), timeout=_START_LIMIT) as connection:
+            return int(_info(connection, "memory")["used_memory"])
+
     def dump(self) -> str:
         """Return the server as an argument for a process that talks to it."""
         return f"{self.port},{self.process}"
@@ -56,10 +61,11 @@ class Store:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Traffic:
-    """What a server has counted since it started: commands, those within scripts too, and bytes that came in."""
+    """What a server has counted since it started: commands, those within scripts too, and bytes in and out."""
 
     commands: int
     bytes: int
+    bytes_out: int
 
     @classmethod
     def of(cls, store: Store) -> "Traffic":
@@ -73,11 +79,16 @@ class Traffic:
             for name, value in commands.items()
             if not name.removeprefix("cmdstat_").startswith(_HOUSEKEEPING)
         ]
-        return cls(commands=sum(calls), bytes=int(stats["total_net_input_bytes"]))
+        size, size_out = (int(stats[f"total_net_{way}_bytes"]) for way in ("input", "output"))
+        return cls(commands=sum(calls), bytes=size, bytes_out=size_out)
 
-    def per(self, sends: int, since: "Traffic") -> tuple[float, float]:
-        """Return the commands and the bytes of each of `sends` calls that were made since another moment."""
-        return (self.commands - since.commands) / sends, (self.bytes - since.bytes) / sends
+    def per(self, sends: int, since: "Traffic") -> tuple[float, float, float]:
+        """Return the commands and the bytes, in and out, of each of `sends` calls made since another moment."""
+        return (
+            (self.commands - since.commands) / sends,
+            (self.bytes - since.bytes) / sends,
+            (self.bytes_out - since.bytes_out) / sends,
+        )
 
 
 def _info(connection: socket.socket, section: str) -> dict[str, str]:
@@ -158,7 +169,7 @@ def _launch(program: Path, directory: Path, port: int) -> "subprocess.Popen[byte
         "dir": directory,
         "save": "",
         "appendonly": "no",
-        "maxclients": 10_000,
+        "maxclients": 15_000,
         # A member process that is stopped while a sender is timed reads nothing for a while.
         "client-output-buffer-limit": "pubsub 0 0 0",
     }

@@ -1,10 +1,11 @@
 """What a sample does, and how much: the names, payload and sizes that every process agrees on."""
 
 import dataclasses
+import itertools
 import json
 from typing import Any
 
-__all__ = ["CAPACITY", "FULL", "GROUP", "QUICK", "SIDES", "TEXT", "WORKLOADS", "Sizes", "Workload"]
+__all__ = ["CAPACITY", "FULL", "GROUP", "QUICK", "SIDES", "TEXT", "WORKLOADS", "Sizes", "Workload", "groups_to_join"]
 
 #: In the order in which a round measures them.
 SIDES = ("limit", "channels", "sealane")
@@ -12,6 +13,8 @@ SIDES = ("limit", "channels", "sealane")
 #: The sides of the Redis rows: one limit for both kinds of layer, or one for each, or none.
 _REDIS_LAYERS = ("channels-core", "channels-pubsub", "sealane-streams", "sealane-pubsub")
 _ONE_LIMIT = ("limit", *_REDIS_LAYERS)
+#: Without Channels in memory: each of its sockets looks at all others' channels, so that 10,000 take ten minutes.
+_NEARLY_ALL = ("limit", "sealane", *_REDIS_LAYERS)
 _TWO_LIMITS = ("limit-streams", "limit-pubsub", *_REDIS_LAYERS)
 
 #: What is echoed and broadcast: 64 bytes of text, the same for every side.
@@ -53,6 +56,17 @@ class Sizes:
     groups: tuple[int, ...]
     #: Calls whose commands and bytes are counted.
     counted: int
+    #: Connections whose memory is measured, and groups that each of them joins beside others.
+    many: int
+    memberships: int
+    #: Sockets of one group in one process.
+    grown: tuple[int, ...]
+    #: Sockets that get a message of the latency rows, the loads in percent of the capacity, and for how long.
+    listeners: int
+    loads: tuple[int, ...]
+    load_seconds: float
+    #: Messages on their way while the capacity is measured.
+    load_window: int
 
     def dump(self) -> str:
         """Return the sizes as JSON, for a process that is started with them."""
@@ -83,6 +97,13 @@ FULL = Sizes(
     processes=(1, 2, 4, 8, 16),
     groups=(0, 100, 10_000, 100_000),
     counted=50,
+    many=10_000,
+    memberships=1,
+    grown=(100, 1_000, 10_000),
+    listeners=20,
+    loads=(25, 50, 75, 90),
+    load_seconds=2.5,
+    load_window=100,
 )
 
 #: For a smoke run: it shows that every row measures, and its figures mean nothing.
@@ -101,6 +122,13 @@ QUICK = Sizes(
     processes=(1, 2),
     groups=(0, 10, 100),
     counted=5,
+    many=20,
+    memberships=1,
+    grown=(5, 20),
+    listeners=5,
+    loads=(25, 50, 75, 90),
+    load_seconds=0.05,
+    load_window=10,
 )
 
 
@@ -110,7 +138,7 @@ class Workload:
 
     `served` tells whether it needs a server and a load client, or one process that does it all. `layer` tells
     whether the consumers have a channel layer, `redis` whether that goes through Redis. `most_rounds` is for what
-    takes long and counts more than it times.
+    takes long and counts more than it times. `sender` tells whether another process sends.
     """
 
     name: str
@@ -119,6 +147,21 @@ class Workload:
     redis: bool = False
     sides: tuple[str, ...] = SIDES
     most_rounds: int | None = None
+    sender: bool = False
+
+    def stored(self, side: str) -> bool:
+        """Tell whether a side has a Redis server. The limit of a broadcast and of a fan-out has none between."""
+        return self.redis and "-" in side
+
+
+_made = itertools.count()
+
+
+def groups_to_join(command: str | None) -> list[str]:
+    """Return the groups that a consumer of the footprint joins: some that others are in, or one of its own."""
+    if command == "groups":
+        return [f"shared-{number}" for number in range(FULL.memberships)]
+    return [f"own-{next(_made)}"] if command == "channel" else []
 
 
 WORKLOADS = {
@@ -138,5 +181,8 @@ WORKLOADS = {
         Workload(name="redis-sync", served=False, layer=True, redis=True, sides=_TWO_LIMITS),
         Workload(name="redis-processes", served=False, layer=True, redis=True, sides=_TWO_LIMITS, most_rounds=3),
         Workload(name="redis-groups", served=False, layer=True, redis=True, sides=_REDIS_LAYERS, most_rounds=3),
+        Workload(name="redis-sockets", served=True, layer=True, redis=True, sides=_ONE_LIMIT, most_rounds=3),
+        Workload(name="latency", served=True, layer=True, redis=True, sides=_REDIS_LAYERS, sender=True),
+        Workload(name="footprint", served=True, layer=True, redis=True, sides=_NEARLY_ALL, most_rounds=2),
     )
 }

@@ -38,6 +38,9 @@ class Applications(Protocol):
     def member(self) -> ASGIApplication:
         """Accept, be a member of the one group, and send its broadcasts on."""
 
+    def joiner(self) -> ASGIApplication:
+        """Accept; wait on "wait", join groups that others join too on "groups", one of its own on "channel"; answer."""
+
     async def broadcast(self, text: str, *, encoded: bool) -> None:
         """Send `text` to all members, by a handler of theirs or (`encoded`) as the event that it becomes."""
 

@@ -1,5 +1,6 @@
 """The applications as a user of Channels writes them. Channels has no types: its classes are Any here."""
 
+import asyncio
 from typing import Any
 
 from channels.consumer import AsyncConsumer
@@ -8,10 +9,10 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.layers import InMemoryChannelLayer, get_channel_layer
 
 from benchmarks.applications import MessageLayer
-from benchmarks.workload import CAPACITY
+from benchmarks.workload import CAPACITY, groups_to_join
 from sealane.types import ASGIApplication, Message
 
-__all__ = ["backend", "broadcast", "dispatch", "echo", "join", "layer", "member", "ping_pong"]
+__all__ = ["backend", "broadcast", "dispatch", "echo", "join", "joiner", "layer", "member", "ping_pong"]
 
 backend: str | None = "channels.layers.InMemoryChannelLayer"
 
@@ -53,6 +54,14 @@ class _Member(AsyncWebsocketConsumer):  # type: ignore[misc]
         await self.base_send(event)
 
 
+class _Joiner(AsyncWebsocketConsumer):  # type: ignore[misc]
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        await asyncio.sleep(0)
+        for group in groups_to_join(text_data):
+            await self.channel_layer.group_add(group, self.channel_name)
+        await self.send(text_data="joined")
+
+
 def dispatch() -> ASGIApplication:
     """Return a consumer with a handler that does nothing."""
     application: ASGIApplication = _Dispatch.as_asgi()
@@ -74,6 +83,12 @@ def echo() -> ASGIApplication:
 def member() -> ASGIApplication:
     """Return a WebSocket consumer in a group."""
     application: ASGIApplication = _Member.as_asgi()
+    return application
+
+
+def joiner() -> ASGIApplication:
+    """Return a WebSocket consumer that joins groups when it is told to."""
+    application: ASGIApplication = _Joiner.as_asgi()
     return application
 
 

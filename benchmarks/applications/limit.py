@@ -5,7 +5,7 @@ import asyncio
 from benchmarks.applications import MessageLayer
 from sealane.types import ASGIApplication, Message, Receive, Scope, Send
 
-__all__ = ["backend", "broadcast", "dispatch", "echo", "join", "layer", "member", "ping_pong"]
+__all__ = ["backend", "broadcast", "dispatch", "echo", "join", "joiner", "layer", "member", "ping_pong"]
 
 backend: str | None = None
 
@@ -66,6 +66,18 @@ def member() -> ASGIApplication:
                 pass
         finally:
             _members.discard(send)
+
+    return application
+
+
+def joiner() -> ASGIApplication:
+    """Return an ASGI application that has no groups to join, and says so."""
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            await send({"type": "websocket.send", "text": "joined"})
 
     return application
 

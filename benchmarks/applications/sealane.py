@@ -1,13 +1,15 @@
 """The applications as a user of Sealane writes them."""
 
+import asyncio
+
 from benchmarks.applications import MessageLayer
-from benchmarks.workload import CAPACITY
+from benchmarks.workload import CAPACITY, groups_to_join
 from sealane.consumers import AsyncConsumer, AsyncWebsocketConsumer
 from sealane.exceptions import StopConsumer
 from sealane.layers import InMemoryChannelLayer, get_channel_layer
 from sealane.types import ASGIApplication, Message
 
-__all__ = ["backend", "broadcast", "dispatch", "echo", "join", "layer", "member", "ping_pong"]
+__all__ = ["backend", "broadcast", "dispatch", "echo", "join", "joiner", "layer", "member", "ping_pong"]
 
 backend: str | None = "sealane.layers.InMemoryChannelLayer"
 
@@ -45,6 +47,15 @@ class _Member(AsyncWebsocketConsumer):
         await self.send(text_data=event["text"])
 
 
+class _Joiner(AsyncWebsocketConsumer):
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        assert self.channel_layer is not None
+        await asyncio.sleep(0)
+        for group in groups_to_join(text_data):
+            await self.channel_layer.group_add(group, self.channel_name)
+        await self.send(text_data="joined")
+
+
 def dispatch() -> ASGIApplication:
     """Return a consumer with a handler that does nothing."""
     return _Dispatch.as_asgi()
@@ -63,6 +74,11 @@ def echo() -> ASGIApplication:
 def member() -> ASGIApplication:
     """Return a WebSocket consumer in a group."""
     return _Member.as_asgi()
+
+
+def joiner() -> ASGIApplication:
+    """Return a WebSocket consumer that joins groups when it is told to."""
+    return _Joiner.as_asgi()
 
 
 async def broadcast(text: str, *, encoded: bool) -> None:

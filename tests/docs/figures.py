@@ -1,5 +1,7 @@
 """The table of the performance page, made from benchmarks/results: `python -m tests.docs.figures` writes it.
 
+It writes the figures of the scaling page too (`scaling.py`).
+
 It takes the newest whole run. The tests compare the page with the run that the page names, so a later run does not
 break them.
 """
@@ -14,6 +16,7 @@ from benchmarks.comparison import Comparison
 from benchmarks.row import Row
 from benchmarks.rows import rows_for
 from benchmarks.sample import Figure
+from tests.docs import scaling
 from tests.docs.snippets import DOCS, ROOT
 
 __all__ = ["PAGE", "RESULTS", "named_run", "render", "written"]
@@ -90,3 +93,5 @@ if __name__ == "__main__":
     runs = sorted(RESULTS.glob("*.json"))
     page = PAGE.read_text()
     PAGE.write_text(page.replace(written(page), render(runs[-1] if runs else None)))
+    page = scaling.PAGE.read_text()
+    scaling.PAGE.write_text(page.replace(scaling.written(page), scaling.render(scaling.newest_run())))

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from benchmarks.model import SITE
 from sealane.consumers import AsyncJsonWebsocketConsumer, dispatch
 from sealane.exceptions import ConnectionClosed, IllegalEvent, StopConsumer
 from sealane.layers import InMemoryChannelLayer, channel_layers
 from sealane.layers.counters import Counters
 from sealane.testing import WebsocketCommunicator
-from tests.docs import figures
+from tests.docs import figures, scaling
 from tests.docs.snippets import DOCS
 
 LIFECYCLE = (DOCS / "explanation" / "lifecycle.md").read_text()
@@ -182,3 +183,24 @@ def test_the_figures_are_those_of_the_run_that_the_page_names() -> None:
     page = figures.PAGE.read_text()
     run = figures.named_run(page)
     assert figures.written(page) == figures.render(run), "run: python -m tests.docs.figures"
+
+
+def test_the_model_is_that_of_the_run_that_the_page_names() -> None:
+    page = scaling.PAGE.read_text()
+    run = scaling.named_run(page)
+    assert scaling.written(page) == scaling.render(run), "run: python -m tests.docs.figures"
+
+
+def test_the_scaling_page_says_what_the_model_assumes() -> None:
+    page = scaling.PAGE.read_text()
+    for assumption in (
+        f"{SITE.sockets:,} sockets",
+        f"{SITE.processes} processes",
+        f"{SITE.sockets_each:,.0f} each",
+        f"{SITE.room} members",
+        f"{1 / SITE.room_rate:.0f} seconds",
+        f"{SITE.utilization:.0%}",
+        f"{SITE.base // 1024**2} MiB",
+        f"every {SITE.refresh:g} seconds",
+    ):
+        assert assumption in page
