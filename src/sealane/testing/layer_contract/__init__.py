@@ -12,6 +12,7 @@ It needs pytest and pytest-asyncio, in either of its modes; no other module of `
 """
 
 from sealane.testing.layer_contract import (
+    _dead_letters,
     _deliveries,
     _endings,
     _groups,
@@ -36,6 +37,7 @@ class ChannelLayerContract(
     _threads.ThreadsContract,
     _endings.EndingsContract,
     _deliveries.DeliveriesContract,
+    _dead_letters.DeadLettersContract,
 ):
     """Tests of the contract in the docstrings of BaseChannelLayer. Subclass it and define ``make_layer``.
 
