@@ -140,6 +140,8 @@ class Exchange:
                 entered = self.board.receive(channel, wait, loop)
             finally:
                 self._inside = False
+        if self.board.untold:
+            self._act(self.board.collect)
         if self._deferred:
             self._catch_up()
         return entered

@@ -14,7 +14,7 @@ from sealane.layers.inbox import Inbox
 from sealane.layers.notices import Notice
 from sealane.layers.parcel import Parcel
 from sealane.layers.receiver import AsyncReceiver, Receiver
-from sealane.layers.switchboard import REMEMBERED, SWEEP, L, R, Switchboard
+from sealane.layers.switchboard import REMEMBERED, SWEEP, Switchboard
 
 __all__ = ["DeliveryReceiver", "Held", "LeasingSwitchboard", "Ledger"]
 
@@ -127,8 +127,6 @@ class LeasingSwitchboard(Switchboard):
         self._origin = secrets.token_hex(6)
         # Channels from which deliveries were asked for, and the last terms.
         self._acknowledged: OrderedDict[str, Terms] = OrderedDict()
-        # Whom a call has to tell something that returns something else.
-        self.untold: list[Notice] = []
 
     def identify(self, parcel: Parcel) -> str:
         """Return the id of a message."""
@@ -238,25 +236,17 @@ class LeasingSwitchboard(Switchboard):
 
     # What a switchboard decides, where there are leases
 
-    def receive(self, channel: str, wait: Callable[[str, L], R], loop: L) -> Parcel | R:
-        inbox = self.channels.get(channel)
-        if inbox is not None and inbox.ledger is not None and inbox.loop is None:
-            now = self.clock()
-            self._clear(inbox, now, self.untold)
-            # Those who came first get it.
-            self._redeliver(inbox, now, self.untold)
-            held = self._take_due(inbox, now, self.untold)
-            if held is not None:
-                self.counters.delivered += 1
-                if not inbox.groups:
-                    self._release(inbox)
-                return held.parcel
-        return super().receive(channel, wait, loop)
-
-    def collect(self) -> Sequence[Notice]:
-        """Return those who are to be told because of the last ``receive()``."""
-        untold, self.untold = self.untold, []
-        return untold
+    def _take_again(self, inbox: Inbox, now: float) -> Parcel | None:
+        self._clear(inbox, now, self.untold)
+        # Those who came first get it.
+        self._redeliver(inbox, now, self.untold)
+        held = self._take_due(inbox, now, self.untold)
+        if held is None:
+            return None
+        self.counters.delivered += 1
+        if not inbox.groups:
+            self._release(inbox)
+        return held.parcel
 
     def abandon(self, receiver: Receiver) -> Sequence[Notice] | None:
         if not isinstance(receiver, DeliveryReceiver) or receiver.parcel is None:

@@ -11,8 +11,6 @@ from sealane.layers import dead_letters
 from sealane.layers.delivery import Delivery, Lease, Terms
 from sealane.layers.exchange import Exchange
 from sealane.layers.leases import DeliveryReceiver, LeasingSwitchboard
-from sealane.layers.parcel import Parcel
-from sealane.layers.switchboard import L, R
 from sealane.types import Message
 
 __all__ = ["LeasingExchange", "UndecodableLog"]
@@ -33,12 +31,6 @@ class LeasingExchange(Exchange):
     ) -> None:
         super().__init__(make_switchboard, deserialize)
         self._undecodable = UndecodableLog()
-
-    def receive(self, channel: str, wait: Callable[[str, L], R], loop: L) -> Parcel | R:
-        entered = super().receive(channel, wait, loop)
-        if self.board.untold:
-            self._act(self.board.collect)
-        return entered
 
     async def receive_delivery(self, channel: str, terms: Terms) -> Delivery:
         """Wait for a message, and return it under a lease. What cannot be decoded goes to the dead letters."""

@@ -51,6 +51,8 @@ class Switchboard:
         self.channels: dict[str, Inbox] = {}
         self.groups: dict[str, Group] = {}
         self.counters = Counters()
+        #: Whom a call has to tell something that returns something else: see :meth:`collect`.
+        self.untold: list[Notice] = []
         self._capacity = capacity
         self._number = 0
         # Inboxes in which something may have expired, and closed channels, each with the time to look at it. Every
@@ -248,6 +250,8 @@ class Switchboard:
                     f"Channel {channel!r} has an owner, who takes its messages: receive() would steal them. Read a "
                     "channel from new_channel() instead, and have messages sent there"
                 )
+        if inbox.ledger is not None and (again := self._take_again(inbox, now)) is not None:
+            return again
         while (parcel := inbox.head) is not None:
             inbox.pop()
             if parcel.expires > now:
@@ -259,6 +263,15 @@ class Switchboard:
         receiver = wait(channel, loop)
         inbox.line_up(receiver)
         return receiver
+
+    def _take_again(self, inbox: Inbox, now: float) -> Parcel | None:
+        """Take what is to be delivered again; put into ``untold`` whoever is to be told of what happens on the way."""
+        return None
+
+    def collect(self) -> Sequence[Notice]:
+        """Return those who are to be told because of the last ``receive()``."""
+        untold, self.untold = self.untold, []
+        return untold
 
     def abandon(self, receiver: Receiver) -> Sequence[Notice] | None:
         """Take back what a receiver was given and will not use, or forget that it waits."""
