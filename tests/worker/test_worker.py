@@ -369,6 +369,23 @@ async def test_an_instance_cleans_up_when_the_worker_stops(layer: InMemoryChanne
     assert [task for task in asyncio.all_tasks() if task.get_name().startswith("sealane-worker")] == []
 
 
+async def test_a_block_that_is_cancelled_at_its_start_leaves_no_worker_behind(layer: InMemoryChannelLayer) -> None:
+    worker = Worker(Gated.as_asgi(), ["jobs"], layer)
+
+    async def work() -> None:
+        async with worker:
+            raise AssertionError("it was cancelled before")
+
+    working = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    working.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    assert repr(worker) == "<Worker on jobs: not running>"
+    await send_jobs(layer, 1)
+    assert await waiting(layer) == [1]
+
+
 async def test_a_worker_works_again(layer: InMemoryChannelLayer) -> None:
     class Jobs(Recorder):
         pass

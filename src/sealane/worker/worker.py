@@ -182,8 +182,15 @@ class Worker:
 
     async def __aenter__(self) -> Self:
         self._require_idle()
-        self._task = asyncio.create_task(self.handle(), name="sealane-worker")
-        await asyncio.sleep(0)  # its first step: from now on it takes messages
+        self._task = task = asyncio.create_task(self.handle(), name="sealane-worker")
+        try:
+            await asyncio.sleep(0)  # its first step: from now on it takes messages
+        except BaseException:
+            # No __aexit__() follows.
+            self._task = None
+            task.cancel()
+            await asyncio.wait([task])
+            raise
         return self
 
     async def __aexit__(
