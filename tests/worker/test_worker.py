@@ -294,6 +294,38 @@ async def test_an_instance_that_fails_between_two_messages_is_reported(
     ]
 
 
+@pytest.mark.parametrize("ack", [False, True])
+async def test_the_failure_of_another_handler_takes_no_job_along(
+    layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture, ack: bool
+) -> None:
+    """The consumer has read the job, and not begun it, when the handler of a group's message ends the instance."""
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    class Jobs(Recorder):
+        async def job_do(self, message: Message) -> None:
+            self.seen.append((message["n"], message.delivery.attempt if ack else None))  # type: ignore[attr-defined]
+
+        async def settings_changed(self, message: Message) -> None:
+            begun.set()
+            await gate.wait()
+            raise ValueError("bad settings")
+
+    async with Worker(Jobs.as_asgi(), ["jobs"], layer, ack=ack) as worker:
+        await send_jobs(layer, 1)
+        await eventually(lambda: Jobs.seen)
+        await layer.group_add("settings", Jobs.instances[0].channel_name)
+        await layer.group_send("settings", {"type": "settings.changed"})
+        await asyncio.wait_for(begun.wait(), LIMIT)
+        await layer.send("jobs", {"type": "job.do", "n": 2})
+        await eventually(lambda: "1 in hand" in repr(worker))
+        gate.set()
+        await eventually(lambda: len(Jobs.seen) == 2)
+    assert Jobs.seen == [(1, 1 if ack else None), (2, 1 if ack else None)]
+    assert len(Jobs.instances) == 2
+    (record,) = caplog.records
+    assert record.getMessage().startswith("The application for channel 'jobs' failed before it took a message")
+
+
 # The end
 
 

@@ -47,7 +47,8 @@ class Worker:
         With ``ack`` the message comes again after a back-off, and after ``max_deliveries`` goes to the dead letters,
         with the exception's class and text. The consumer's ``error_policy`` and ``on_error()`` decide whether the
         instance goes on; the worker starts another where it does not. A message is kept for the next instance where one
-        ended before it took the message.
+        ended before it took the message, and is done where its handler has returned, whatever ends the instance then:
+        a spawned task that failed, or the handler of a group's message.
     Outages
         While the layer's server is away the worker waits, and goes on when it is back. The log has one line for it.
     Stopping
