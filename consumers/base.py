@@ -11,7 +11,7 @@ from sealane.consumers.delivered import DeliveredMessage
 from sealane.consumers.dispatch import Dispatcher
 from sealane.consumers.ending import Step, conclude
 from sealane.consumers.handlers import ENDINGS, HandlerTable
-from sealane.consumers.handling import HANDLING
+from sealane.consumers.handling import HANDLING, Handling
 from sealane.consumers.limit_counters import LimitCounters
 from sealane.consumers.limits import Limits, check_limits
 from sealane.consumers.overrides import refuse_coroutines, require_awaitables
@@ -100,6 +100,7 @@ class AsyncConsumer(Limits, Attendance):
     _dispatcher: Dispatcher
     _database: DatabaseUse
     _spawned: set[asyncio.Task[Any]] | None = None
+    _handling: Handling | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -160,6 +161,7 @@ class AsyncConsumer(Limits, Attendance):
         if in_worker and (handling := HANDLING.get()) is not None:
             # Without names each message takes this way.
             client_names, dispatch_client = {}, handling.noting(dispatch_layer)
+            self._handling = handling
         self._dispatcher = dispatcher = Dispatcher(
             receive,
             dispatch_client,

@@ -407,10 +407,35 @@ async def test_a_job_that_returned_is_done_although_its_instance_was_cancelled_t
                 self.seen.append("saved")
 
     await send_jobs(layer, 1)
-    async with Worker(Jobs.as_asgi(), ["jobs"], layer, shutdown_timeout=0, **SOON):
+    async with Worker(Jobs.as_asgi(), ["jobs"], layer, shutdown_timeout=0, cancel_timeout=0.5, **SOON):
         await eventually(lambda: Jobs.seen)
     assert Jobs.seen == [1, "saved"]
     assert await waiting(layer) == []
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_thread_that_ends_its_job_after_the_cancellation_has_done_it(
+    layer: InMemoryChannelLayer, fails: bool
+) -> None:
+    begun, cancelled = threading.Event(), threading.Event()
+
+    class Jobs(SyncConsumer):
+        def job_do(self, message: Message) -> None:
+            begun.set()
+            assert cancelled.wait(LIMIT)
+            if fails:
+                raise ValueError("after all")
+
+    await send_jobs(layer, 1)
+    worker = Worker(Jobs.as_asgi(), ["jobs"], layer, ack=True, retry_delay=0)
+    working = asyncio.create_task(worker.handle())
+    await asyncio.to_thread(begun.wait, LIMIT)
+    working.cancel()
+    # Long enough for the cancellation to reach the handler's task; a shorter time only tests less.
+    asyncio.get_running_loop().call_later(0.1, cancelled.set)
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(working, LIMIT)
+    assert await waiting(layer) == ([1] if fails else [])
 
 
 @pytest.mark.parametrize("asked", [RejectMessage, RetryMessage])
