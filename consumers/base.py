@@ -100,7 +100,7 @@ class AsyncConsumer(Limits, Attendance):
     _dispatcher: Dispatcher
     _database: DatabaseUse
     _spawned: set[asyncio.Task[Any]] | None = None
-    _handling: Handling | None = None
+    _job_handling: Handling | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -161,7 +161,7 @@ class AsyncConsumer(Limits, Attendance):
         if in_worker and (handling := HANDLING.get()) is not None:
             # Without names each message takes this way.
             client_names, dispatch_client = {}, handling.noting(dispatch_layer)
-            self._handling = handling
+            self._job_handling = handling
         self._dispatcher = dispatcher = Dispatcher(
             receive,
             dispatch_client,

@@ -71,9 +71,9 @@ class SyncConsumer(AsyncConsumer):
             return
         if (error := task.exception()) is not None:
             self._stop(error)
-        elif self._handling is not None and any(isinstance(arg, DeliveredMessage) and not arg.error for arg in args):
+        elif self._job_handling is not None and any(isinstance(arg, DeliveredMessage) and not arg.error for arg in args):
             # Not on_error(), which has the message too.
-            self._handling.returned = True
+            self._job_handling.returned = True
 
     def _handle(self, table: HandlerTable, message: Message) -> Awaitable[None]:
         name = table.resolve(message)
