@@ -31,7 +31,7 @@ class Row(NamedTuple):
 def ours() -> dict[str, dict[str, Any]]:
     """Describe the modules that stand in the place of the peers'. It needs install_as_channels()."""
     recorded = json.loads(RECORDED.read_text())["modules"]
-    names = {module: list(found) for package in recorded.values() for module, found in package.items()}
+    names = {module: found for package in recorded.values() for module, found in package.items()}
     return describe([module for module in names if module in MODULES or module in ALIASES], names)
 
 
