@@ -5,10 +5,11 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, ClassVar, Self, get_args
+from typing import ClassVar, Self, TypeVar, get_args
 
-from sealane.exceptions import InvalidChannelLayerError, MessageTooLarge
+from sealane.exceptions import AcknowledgementsUnsupported, InvalidChannelLayerError, MessageTooLarge
 from sealane.layers.blocking import BridgedSyncChannelLayer, SyncChannelLayer
+from sealane.layers.delivery import MAX_DELIVERIES, VISIBILITY_TIMEOUT, Delivery
 from sealane.layers.inbox import Inbox
 from sealane.layers.name_checks import NameChecks
 from sealane.layers.notices import OverflowPolicy
@@ -57,7 +58,8 @@ class BaseChannelLayer(NameChecks, ABC):
     ``require_valid_group_name()`` and ``pack()`` for the checks.
     """
 
-    #: The optional parts of the contract that the layer has.
+    #: The optional parts of the contract that the layer has. A layer with ``receive_delivery()`` lists
+    #: "acknowledgements".
     extensions: ClassVar[list[str]] = ["groups", "flush"]
 
     def __init__(
@@ -66,6 +68,7 @@ class BaseChannelLayer(NameChecks, ABC):
         capacity: int = 100,
         channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
         *,
+        channel_expiry: Mapping[str | re.Pattern[str], float] | None = None,
         overflow: OverflowPolicy = "drop_newest",
         serializer_format: str = "msgpack",
         max_message_size: int | None = None,
@@ -73,6 +76,8 @@ class BaseChannelLayer(NameChecks, ABC):
         """Check and keep the options that all layers have.
 
         expiry: seconds after which a message that nobody took is dropped.
+        channel_expiry: other numbers of seconds for named channels, those without a ``!``, as ``channel_capacity`` has
+            them: {"thumbnails": 86400}.
         capacity: how many messages may wait in one channel.
         channel_capacity: other capacities, by glob ("http.*") or compiled pattern; the first that matches counts.
         overflow: what happens to a message for a full channel. "drop_newest" drops it, and ``send()`` raises
@@ -88,6 +93,7 @@ class BaseChannelLayer(NameChecks, ABC):
         _number_of("capacity", capacity, int, "messages")
         self.capacity = capacity
         self.channel_capacity = self.compile_capacities(channel_capacity or {})
+        self.channel_expiry = _compile("channel_expiry", channel_expiry or {}, float, "seconds")
         if overflow not in get_args(OverflowPolicy):
             known = ", ".join(repr(policy) for policy in get_args(OverflowPolicy))
             raise InvalidChannelLayerError(f"overflow is {overflow!r}; expected one of {known}")
@@ -121,6 +127,47 @@ class BaseChannelLayer(NameChecks, ABC):
         Several receivers of one channel are served in the order in which they came; each message goes to one of them.
         Cancelled, it loses no message. Raises ChannelClosed where the channel is closed, or becomes so meanwhile.
         """
+
+    async def receive_delivery(
+        self,
+        channel: str,
+        *,
+        visibility_timeout: float = VISIBILITY_TIMEOUT,
+        max_deliveries: int | None = MAX_DELIVERIES,
+        dead_letter_channel: str | None = None,
+    ) -> Delivery:
+        """Wait for a message on a named channel, and return it under a lease: at-least-once delivery.
+
+        Nobody else gets the message until ``visibility_timeout`` seconds are over, by the clock of the layer's server;
+        then it is delivered again, until ``Delivery.ack()`` says that it is done. So a job is done at least once, and
+        twice where its worker stood still for longer than its lease. ``send()`` knows nothing of it. ``receive()`` may
+        be called for the same channel: each message goes to one of them.
+
+        Order: first deliveries come in the order in which the messages were sent. A message whose lease has ended, or
+        that was given back, comes before those that were not delivered yet.
+        Dead letters: a message that was delivered ``max_deliveries`` times, and would be again, goes to the dead-letter
+        channel instead; so does one that is rejected, one that waited for longer than its channel's expiry, and one
+        that cannot be decoded. It is read there like any other, by ``receive()`` or ``receive_delivery()``:
+        ``{"type": "dead.letter", "channel", "reason", "attempts", "first_seen", "id", "message"}``. Reasons of the
+        layer are "max_deliveries", "expired", "undecodable" and "undecryptable". Dead letters are kept for
+        14 days, the last 1,000 of each channel, unless ``channel_expiry`` and ``channel_capacity`` have its name.
+        Capacity: what is leased, and what waits to be delivered again, counts as waiting in the channel. It does not
+        expire.
+        Cancellation: no message is lost. One that had been given to the caller goes back to its old place, and that
+        does not count as a delivery.
+
+        visibility_timeout: seconds; 60 by default.
+        max_deliveries: 5 by default; None for no end.
+        dead_letter_channel: ``<channel>.dead`` by default.
+
+        Raises InvalidName (a TypeError) for a name that is not valid, for a channel with a ``!`` in its name, and where
+        the name of the dead-letter channel would be too long; InvalidDeliveryOption (a ValueError) for a number that it
+        cannot use; ChannelClosed where the channel or the layer becomes closed meanwhile.
+
+        It is optional for a layer: one that has it lists "acknowledgements" in ``extensions``. Here it raises
+        AcknowledgementsUnsupported (a NotImplementedError).
+        """
+        raise AcknowledgementsUnsupported(type(self).__name__)
 
     @abstractmethod
     async def new_channel(self, prefix: str = "specific") -> str:
@@ -229,28 +276,53 @@ class BaseChannelLayer(NameChecks, ABC):
         self, channel_capacity: Mapping[str | re.Pattern[str], int]
     ) -> list[tuple[re.Pattern[str], int]]:
         """Return the patterns, globs compiled, and their capacities, in the order given."""
-        if not isinstance(channel_capacity, Mapping):
-            raise InvalidChannelLayerError(
-                f"channel_capacity is {channel_capacity!r}; expected a dict such as {{'http.*': 200}}"
-            )
-        compiled = []
-        for pattern, capacity in channel_capacity.items():
-            _number_of(f"channel_capacity[{pattern!r}]", capacity, int, "messages")
-            if isinstance(pattern, str):
-                pattern = re.compile(fnmatch.translate(pattern))
-            elif not isinstance(pattern, re.Pattern):
-                raise InvalidChannelLayerError(
-                    f"channel_capacity has the key {pattern!r}; expected a glob such as 'http.*' or a compiled pattern"
-                )
-            compiled.append((pattern, capacity))
-        return compiled
+        return _compile("channel_capacity", channel_capacity, int, "messages")
 
     def get_capacity(self, channel: str) -> int:
         """Return how many messages may wait in a channel: the first pattern that matches counts, else ``capacity``."""
+        return self.match_capacity(channel) or self.capacity
+
+    def match_capacity(self, channel: str) -> int | None:
+        """Return what ``channel_capacity`` has for a channel; None where no pattern matches."""
         for pattern, capacity in self.channel_capacity:
             if pattern.match(channel):
                 return capacity
-        return self.capacity
+        return None
+
+    def get_expiry(self, channel: str) -> float:
+        """Return how many seconds a message may wait in a channel: as ``channel_expiry`` has it, else ``expiry``."""
+        return self.match_expiry(channel) or self.expiry
+
+    def match_expiry(self, channel: str) -> float | None:
+        """Return what ``channel_expiry`` has for a named channel; None for any other, and where no pattern matches."""
+        if self.channel_expiry and "!" not in channel:
+            for pattern, expiry in self.channel_expiry:
+                if pattern.match(channel):
+                    return expiry
+        return None
+
+
+N = TypeVar("N", int, float)
+
+
+def _compile(
+    option: str, numbers: Mapping[str | re.Pattern[str], N], kind: type[N], unit: str
+) -> list[tuple[re.Pattern[str], N]]:
+    """Return the patterns of an option, globs compiled, and their numbers, in the order given."""
+    glob, example = ("http.*", 200) if kind is int else ("thumbnails", 86400)
+    if not isinstance(numbers, Mapping):
+        raise InvalidChannelLayerError(f"{option} is {numbers!r}; expected a dict such as {{{glob!r}: {example}}}")
+    compiled = []
+    for pattern, number in numbers.items():
+        _number_of(f"{option}[{pattern!r}]", number, kind, unit)
+        if isinstance(pattern, str):
+            pattern = re.compile(fnmatch.translate(pattern))
+        elif not isinstance(pattern, re.Pattern):
+            raise InvalidChannelLayerError(
+                f"{option} has the key {pattern!r}; expected a glob such as {glob!r} or a compiled pattern"
+            )
+        compiled.append((pattern, number))
+    return compiled
 
 
 def _number_of(option: str, value: object, kind: type, unit: str) -> None:

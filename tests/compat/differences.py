@@ -15,6 +15,9 @@ _SERIALIZER = "a format of your own goes into `channels_redis.serializers.regist
 _CALLED = "the parameter is called `message`, as in the base class"
 _SAVED = "`SessionMiddleware` saves with the first event of every answer, that of a WebSocket too"
 
+_STATELESS = "an internal of `asgiref.server.StatelessServer`, on which Sealane's worker is not built"
+_COMMAND = "an internal of the command, which makes its worker from its options"
+
 #: By the end of a dotted name, as it stands in the table.
 NAMES: Final = {
     "channel_receive": _READS,
@@ -28,6 +31,21 @@ NAMES: Final = {
     "channels.testing.live.set_database_connection": _THREADS,
     "channels.testing.application.no_op": "an internal: communicators patch nothing, since inside a transaction no "
     "connection is closed",
+    "Worker.application_checker": _STATELESS,
+    "Worker.application_checker_interval": _STATELESS,
+    "Worker.application_exception": _STATELESS,
+    "Worker.application_instances": _STATELESS,
+    "Worker.application_send": _STATELESS,
+    "Worker.arun": _STATELESS,
+    "Worker.delete_application_instance": _STATELESS,
+    "Worker.delete_oldest_application_instance": _STATELESS,
+    "Worker.get_or_create_application_instance": _STATELESS,
+    "Worker.max_applications": _STATELESS,
+    "Worker.listener": _STATELESS,
+    "Command.channel_layer": _COMMAND,
+    "Command.leave_locale_alone": _COMMAND,
+    "Command.verbosity": _COMMAND,
+    "Command.worker_class": _COMMAND,
     "channels_redis.core.BoundedQueue": _TRANSPORT,
     "channels_redis.core.ChannelLock": _TRANSPORT,
     "channels_redis.core.RedisLoopLayer": _TRANSPORT,
@@ -35,7 +53,7 @@ NAMES: Final = {
     "channels_redis.pubsub.RedisSingleShardConnection": _TRANSPORT,
     "RedisChannelLayer.brpop_timeout": _TRANSPORT,
     "RedisChannelLayer.client_prefix": _TRANSPORT,
-    "RedisChannelLayer.connection": f"{_TRANSPORT}; connections of your own come from `channels_redis.utils.create_pool`",
+    "RedisChannelLayer.connection": f"{_TRANSPORT}; `channels_redis.utils.create_pool` makes connections of your own",
     "RedisChannelLayer.consistent_hash": f"{_TRANSPORT}; names are spread by another rule",
     "RedisChannelLayer.create_pool": f"{_TRANSPORT}; `hosts` takes every argument of a connection",
     "RedisChannelLayer.deserialize": _SERIALIZER,
