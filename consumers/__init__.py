@@ -2,6 +2,7 @@
 
 from sealane.consumers.admission import login_required, permission_required, user_passes_test
 from sealane.consumers.base import AsyncConsumer
+from sealane.consumers.delivered import DeliveredMessage, MessageDelivery
 from sealane.consumers.event_stream import AsyncEventStreamConsumer
 from sealane.consumers.handlers import get_handler_name
 from sealane.consumers.http import AsyncHttpConsumer
@@ -16,7 +17,9 @@ __all__ = [
     "AsyncHttpConsumer",
     "AsyncJsonWebsocketConsumer",
     "AsyncWebsocketConsumer",
+    "DeliveredMessage",
     "JsonWebsocketConsumer",
+    "MessageDelivery",
     "SyncConsumer",
     "WebsocketConsumer",
     "await_many_dispatch",

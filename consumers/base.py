@@ -4,9 +4,10 @@ import asyncio
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, NoReturn, Protocol
 
 from sealane.consumers.attendance import Attendance
+from sealane.consumers.delivered import DeliveredMessage
 from sealane.consumers.dispatch import Dispatcher
 from sealane.consumers.ending import Step, conclude
 from sealane.consumers.handlers import ENDINGS, HandlerTable
@@ -22,6 +23,8 @@ from sealane.exceptions import (
     InvalidChannelLayerError,
     MessageError,
     MessageWithoutType,
+    RejectMessage,
+    RetryMessage,
     StopConsumer,
     UnknownScopeType,
 )
@@ -146,16 +149,20 @@ class AsyncConsumer(Limits, Attendance):
         self._asgi_send = send
         self.base_send = self._wrap_send(send)
         direct = not self._overrides_dispatch and not self._sync
+        dispatch_layer = self._dispatch_layer if direct else self._route_layer
+        # What a worker brings comes through the channel layer, and reaches handlers only.
+        in_worker = scope["type"] == "channel"
+        client_names = self._layer_names if in_worker else self._client_names
         self._dispatcher = dispatcher = Dispatcher(
             receive,
-            self._route_client,
-            self._dispatch_layer if direct else self._route_layer,
+            dispatch_layer if in_worker else self._route_client,
+            dispatch_layer,
             failed=self._failed,
             # A job that a worker took is done before the next one is taken.
-            read_ahead=None if scope["type"] == "channel" else self._read_ahead,
+            read_ahead=None if in_worker else self._read_ahead,
             overflowed=self._overflowed,
             missed=self._missed,
-            shortcut=(self, self._client_names, self._layer_names) if direct else None,
+            shortcut=(self, client_names, self._layer_names) if direct else None,
             housekeeping=(database.is_due, database.close_old_connections),
         )
         self.channel_layer = layer = get_channel_layer(self.channel_layer_alias)
@@ -261,11 +268,22 @@ class AsyncConsumer(Limits, Attendance):
     async def _failed(self, error: Exception, message: Message | None) -> None:
         if isinstance(error, StopConsumer):
             raise error
+        delivered = message if isinstance(message, DeliveredMessage) else None
+        if delivered is not None:
+            # Its worker decides what becomes of the message, on_error() what becomes of the consumer.
+            delivered.error = error
+            if isinstance(error, (RejectMessage, RetryMessage)):
+                return
         try:
             if not isinstance(error, ConnectionClosed):
                 return await self._report(error, message)
         except ConnectionClosed as closed:
             error = closed
+        except (RejectMessage, RetryMessage) as asked:
+            if delivered is None:
+                raise
+            delivered.error = asked
+            return
         logger.debug("%s: %s", self._name(), error)
 
     async def _report(self, error: Exception, message: Message | None) -> None:
@@ -321,6 +339,22 @@ class AsyncConsumer(Limits, Attendance):
         self._spawned.add(task)
         task.add_done_callback(self._spawned.discard)
         return task
+
+    def reject(self, reason: str) -> NoReturn:
+        """End the handling of this message and give it up: it goes to the dead letters with ``reason``.
+
+        It raises RejectMessage, so nothing after it runs, and the consumer goes on with the next message. For handlers
+        (and ``on_error()``) in a worker that acknowledges: elsewhere it is an error like any other.
+        """
+        raise RejectMessage(reason)
+
+    def retry(self, delay: float | None = None) -> NoReturn:
+        """End the handling of this message, and get it again in ``delay`` seconds; None for the worker's back-off.
+
+        It raises RetryMessage, as :meth:`reject` raises its own. After the worker's maximum of deliveries the message
+        goes to the dead letters instead.
+        """
+        raise RetryMessage(delay)
 
     async def _supervise(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         try:

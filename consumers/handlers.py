@@ -29,6 +29,8 @@ ENDINGS = frozenset({"websocket_disconnect", "http_disconnect"})
 # The one event of the server protocol that a channel layer may send: a frame that is ready to go out.
 _FORWARDED = frozenset({"websocket_send"})
 
+# Methods of the framework that came after handlers of these names had been written: a class that defines one keeps it.
+_YIELDING = frozenset({"reject", "retry"})
 
 #: Where a message came from.
 Source = Literal["client", "layer"]
@@ -127,6 +129,7 @@ class HandlerTable:
         return None
 
     def _belongs_to_framework(self, name: str) -> bool:
-        return any(
-            name in vars(base) for base in self._consumer.__mro__ if base is object or is_framework(base.__module__)
-        )
+        definers = [base for base in self._consumer.__mro__ if name in vars(base)]
+        if name in _YIELDING:
+            definers = definers[:1]
+        return any(base is object or is_framework(base.__module__) for base in definers)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sealane.layers.base import BaseChannelLayer
 from sealane.layers.blocking import SyncChannelLayer
+from sealane.layers.delivery import Delivery
 from sealane.layers.gap import Gap
 from sealane.layers.inbox import Inbox
 from sealane.layers.memory import InMemoryChannelLayer
@@ -21,6 +22,7 @@ __all__ = [
     "DEFAULT_CHANNEL_LAYER",
     "BaseChannelLayer",
     "ChannelLayerManager",
+    "Delivery",
     "Gap",
     "InMemoryChannelLayer",
     "Inbox",

@@ -5,12 +5,13 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, ClassVar, Self, get_args
+from typing import ClassVar, Self, TypeVar, get_args
 
-from sealane.exceptions import InvalidChannelLayerError, MessageTooLarge
-from sealane.layers import names
+from sealane.exceptions import AcknowledgementsUnsupported, InvalidChannelLayerError, MessageTooLarge
 from sealane.layers.blocking import BridgedSyncChannelLayer, SyncChannelLayer
+from sealane.layers.delivery import MAX_DELIVERIES, VISIBILITY_TIMEOUT, Delivery
 from sealane.layers.inbox import Inbox
+from sealane.layers.name_checks import NameChecks
 from sealane.layers.notices import OverflowPolicy
 from sealane.layers.serializers import registry
 from sealane.types import Message
@@ -18,7 +19,7 @@ from sealane.types import Message
 __all__ = ["BaseChannelLayer"]
 
 
-class BaseChannelLayer(ABC):
+class BaseChannelLayer(NameChecks, ABC):
     """Carries messages between consumers, and from any other code to consumers.
 
     A *message* is a dict of the types in ``sealane.layers.serializers``; its ``type`` names a handler. A *channel* is
@@ -52,14 +53,13 @@ class BaseChannelLayer(ABC):
         dict, UnserializableMessage (a TypeError) for what a message may not hold, MessageTooLarge, and ChannelFull
         from ``send()`` only. They are raised before anything was sent.
 
-    A layer of your own subclasses it, defines the abstract methods, and calls ``require_valid_channel_name()``,
+    A layer of your own subclasses it, defines the abstract methods, the groups, ``flush()`` and what it has to do to
+    close a channel and itself, and calls ``require_valid_channel_name()``,
     ``require_valid_group_name()`` and ``pack()`` for the checks.
     """
 
-    #: Names are shorter than this, in characters.
-    MAX_NAME_LENGTH: ClassVar[int] = names.MAX_NAME_LENGTH
-
-    #: The optional parts of the contract that the layer has.
+    #: The optional parts of the contract that the layer has. A layer with ``receive_delivery()`` lists
+    #: "acknowledgements".
     extensions: ClassVar[list[str]] = ["groups", "flush"]
 
     def __init__(
@@ -68,6 +68,7 @@ class BaseChannelLayer(ABC):
         capacity: int = 100,
         channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
         *,
+        channel_expiry: Mapping[str | re.Pattern[str], float] | None = None,
         overflow: OverflowPolicy = "drop_newest",
         serializer_format: str = "msgpack",
         max_message_size: int | None = None,
@@ -75,6 +76,8 @@ class BaseChannelLayer(ABC):
         """Check and keep the options that all layers have.
 
         expiry: seconds after which a message that nobody took is dropped.
+        channel_expiry: other numbers of seconds for named channels, those without a ``!``, as ``channel_capacity`` has
+            them: {"thumbnails": 86400}.
         capacity: how many messages may wait in one channel.
         channel_capacity: other capacities, by glob ("http.*") or compiled pattern; the first that matches counts.
         overflow: what happens to a message for a full channel. "drop_newest" drops it, and ``send()`` raises
@@ -90,6 +93,7 @@ class BaseChannelLayer(ABC):
         _number_of("capacity", capacity, int, "messages")
         self.capacity = capacity
         self.channel_capacity = self.compile_capacities(channel_capacity or {})
+        self.channel_expiry = _compile("channel_expiry", channel_expiry or {}, float, "seconds")
         if overflow not in get_args(OverflowPolicy):
             known = ", ".join(repr(policy) for policy in get_args(OverflowPolicy))
             raise InvalidChannelLayerError(f"overflow is {overflow!r}; expected one of {known}")
@@ -124,6 +128,47 @@ class BaseChannelLayer(ABC):
         Cancelled, it loses no message. Raises ChannelClosed where the channel is closed, or becomes so meanwhile.
         """
 
+    async def receive_delivery(
+        self,
+        channel: str,
+        *,
+        visibility_timeout: float = VISIBILITY_TIMEOUT,
+        max_deliveries: int | None = MAX_DELIVERIES,
+        dead_letter_channel: str | None = None,
+    ) -> Delivery:
+        """Wait for a message on a named channel, and return it under a lease: at-least-once delivery.
+
+        Nobody else gets the message until ``visibility_timeout`` seconds are over, by the clock of the layer's server;
+        then it is delivered again, until ``Delivery.ack()`` says that it is done. So a job is done at least once, and
+        twice where its worker stood still for longer than its lease. ``send()`` knows nothing of it. ``receive()`` may
+        be called for the same channel: each message goes to one of them.
+
+        Order: first deliveries come in the order in which the messages were sent. A message whose lease has ended, or
+        that was given back, comes before those that were not delivered yet.
+        Dead letters: a message that was delivered ``max_deliveries`` times, and would be again, goes to the dead-letter
+        channel instead; so does one that is rejected, one that waited for longer than its channel's expiry, and one
+        that cannot be decoded. It is read there like any other, by ``receive()`` or ``receive_delivery()``:
+        ``{"type": "dead.letter", "channel", "reason", "attempts", "first_seen", "id", "message"}``. Reasons of the
+        layer are "max_deliveries", "expired", "undecodable" and "undecryptable". Dead letters are kept for
+        14 days, the last 1,000 of each channel, unless ``channel_expiry`` and ``channel_capacity`` have its name.
+        Capacity: what is leased, and what waits to be delivered again, counts as waiting in the channel. It does not
+        expire.
+        Cancellation: no message is lost. One that had been given to the caller goes back to its old place, and that
+        does not count as a delivery.
+
+        visibility_timeout: seconds; 60 by default.
+        max_deliveries: 5 by default; None for no end.
+        dead_letter_channel: ``<channel>.dead`` by default.
+
+        Raises InvalidName (a TypeError) for a name that is not valid, for a channel with a ``!`` in its name, and where
+        the name of the dead-letter channel would be too long; InvalidDeliveryOption (a ValueError) for a number that it
+        cannot use; ChannelClosed where the channel or the layer becomes closed meanwhile.
+
+        It is optional for a layer: one that has it lists "acknowledgements" in ``extensions``. Here it raises
+        AcknowledgementsUnsupported (a NotImplementedError).
+        """
+        raise AcknowledgementsUnsupported(type(self).__name__)
+
     @abstractmethod
     async def new_channel(self, prefix: str = "specific") -> str:
         """Return the name of a channel that nobody else has, such as ``specific.inmemory!Zk3…``.
@@ -131,39 +176,40 @@ class BaseChannelLayer(ABC):
         It costs nothing until it is used. The name begins with ``prefix`` and holds one ``!``.
         """
 
-    @abstractmethod
     async def close_channel(self, channel: str) -> None:
         """Close a channel: it leaves every group, and what waits there is dropped and counted.
 
         Whoever waits for it in ``receive()`` gets ChannelClosed, its owner's ``wake`` is never called again, and
         further messages to it are dropped and counted. Closing twice is harmless. A name without ``!`` belongs to
         nobody, so it may be used again afterwards.
+
+        Here it does nothing, for layers that were written for Channels, where there is no such call: what they keep of
+        a channel that has ended stays until it expires.
         """
 
-    @abstractmethod
     async def group_add(self, group: str, channel: str) -> None:
         """Add a channel to a group. It stays until ``group_discard()`` or ``close_channel()``. Twice is once.
 
         When it returns, what is sent to the group from then on reaches the channel. A closed channel joins nothing.
         """
+        raise NotImplementedError(f"group_add() is not implemented by {type(self).__name__}, which has no groups")
 
-    @abstractmethod
     async def group_discard(self, group: str, channel: str) -> None:
         """Remove a channel from a group; harmless where it is not in it."""
+        raise NotImplementedError(f"group_discard() is not implemented by {type(self).__name__}, which has no groups")
 
-    @abstractmethod
     async def group_send(self, group: str, message: Message) -> None:
         """Send a message to every channel that is in a group now.
 
         It never raises ChannelFull: a full member loses a message by the policy, which is counted and logged, and the
         others get theirs.
         """
+        raise NotImplementedError(f"group_send() is not implemented by {type(self).__name__}, which has no groups")
 
-    @abstractmethod
     async def flush(self) -> None:
         """Drop every message and every group, for tests. Owners and receivers go on waiting."""
+        raise NotImplementedError(f"flush() is not implemented by {type(self).__name__}")
 
-    @abstractmethod
     async def close(self) -> None:
         """Release what the layer holds, and close its channels. Closing twice is harmless.
 
@@ -226,51 +272,57 @@ class BaseChannelLayer(ABC):
             raise MessageTooLarge(len(data), self.max_message_size)
         return data
 
-    def require_valid_channel_name(self, name: object, receive: bool = False) -> bool:
-        """Return True for a valid channel name, raise InvalidName for another.
-
-        With ``receive``, a name with a ``!`` must end there.
-        """
-        return names.require_valid_channel_name(name, receive, max_length=self.MAX_NAME_LENGTH)
-
-    def require_valid_group_name(self, name: object) -> bool:
-        """Return True for a valid group name, raise InvalidName for another."""
-        return names.require_valid_group_name(name, max_length=self.MAX_NAME_LENGTH)
-
-    def non_local_name(self, name: str) -> str:
-        """Return a channel name up to and including its ``!``; a name without one, as it is."""
-        return names.non_local_name(name)
-
-    def group_name(self, *parts: Any) -> str:
-        """Make one valid group name from parts, such as a model's name and a primary key: see ``names.group_name``."""
-        return names.group_name(*parts, max_length=self.MAX_NAME_LENGTH)
-
     def compile_capacities(
         self, channel_capacity: Mapping[str | re.Pattern[str], int]
     ) -> list[tuple[re.Pattern[str], int]]:
         """Return the patterns, globs compiled, and their capacities, in the order given."""
-        if not isinstance(channel_capacity, Mapping):
-            raise InvalidChannelLayerError(
-                f"channel_capacity is {channel_capacity!r}; expected a dict such as {{'http.*': 200}}"
-            )
-        compiled = []
-        for pattern, capacity in channel_capacity.items():
-            _number_of(f"channel_capacity[{pattern!r}]", capacity, int, "messages")
-            if isinstance(pattern, str):
-                pattern = re.compile(fnmatch.translate(pattern))
-            elif not isinstance(pattern, re.Pattern):
-                raise InvalidChannelLayerError(
-                    f"channel_capacity has the key {pattern!r}; expected a glob such as 'http.*' or a compiled pattern"
-                )
-            compiled.append((pattern, capacity))
-        return compiled
+        return _compile("channel_capacity", channel_capacity, int, "messages")
 
     def get_capacity(self, channel: str) -> int:
         """Return how many messages may wait in a channel: the first pattern that matches counts, else ``capacity``."""
+        return self.match_capacity(channel) or self.capacity
+
+    def match_capacity(self, channel: str) -> int | None:
+        """Return what ``channel_capacity`` has for a channel; None where no pattern matches."""
         for pattern, capacity in self.channel_capacity:
             if pattern.match(channel):
                 return capacity
-        return self.capacity
+        return None
+
+    def get_expiry(self, channel: str) -> float:
+        """Return how many seconds a message may wait in a channel: as ``channel_expiry`` has it, else ``expiry``."""
+        return self.match_expiry(channel) or self.expiry
+
+    def match_expiry(self, channel: str) -> float | None:
+        """Return what ``channel_expiry`` has for a named channel; None for any other, and where no pattern matches."""
+        if self.channel_expiry and "!" not in channel:
+            for pattern, expiry in self.channel_expiry:
+                if pattern.match(channel):
+                    return expiry
+        return None
+
+
+N = TypeVar("N", int, float)
+
+
+def _compile(
+    option: str, numbers: Mapping[str | re.Pattern[str], N], kind: type[N], unit: str
+) -> list[tuple[re.Pattern[str], N]]:
+    """Return the patterns of an option, globs compiled, and their numbers, in the order given."""
+    glob, example = ("http.*", 200) if kind is int else ("thumbnails", 86400)
+    if not isinstance(numbers, Mapping):
+        raise InvalidChannelLayerError(f"{option} is {numbers!r}; expected a dict such as {{{glob!r}: {example}}}")
+    compiled = []
+    for pattern, number in numbers.items():
+        _number_of(f"{option}[{pattern!r}]", number, kind, unit)
+        if isinstance(pattern, str):
+            pattern = re.compile(fnmatch.translate(pattern))
+        elif not isinstance(pattern, re.Pattern):
+            raise InvalidChannelLayerError(
+                f"{option} has the key {pattern!r}; expected a glob such as {glob!r} or a compiled pattern"
+            )
+        compiled.append((pattern, number))
+    return compiled
 
 
 def _number_of(option: str, value: object, kind: type, unit: str) -> None:

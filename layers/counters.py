@@ -19,7 +19,7 @@ class Counters:
     group_sent: int = 0
     #: Pairs of message and channel: one per ``send()``, one per member for ``group_send()``.
     addressed: int = 0
-    #: Pairs that a receiver took.
+    #: Pairs that a receiver took; of those under a lease, the ones that were acknowledged.
     delivered: int = 0
     #: Dropped because the channel held as many messages as its capacity.
     dropped_full: int = 0
@@ -29,6 +29,15 @@ class Counters:
     dropped_closed: int = 0
     #: Dropped by ``flush()``.
     dropped_flushed: int = 0
+    #: Deliveries under a lease of what had been delivered before.
+    redelivered: int = 0
+    #: Deliveries that were given back: to be delivered again, and as if they had not been delivered.
+    retried: int = 0
+    released: int = 0
+    #: Messages that were moved to a dead-letter channel, where they wait.
+    dead_lettered: int = 0
+    #: Calls of a Delivery that came when its lease was no longer good.
+    leases_lost: int = 0
 
     @property
     def dropped(self) -> int:
@@ -51,5 +60,10 @@ class Counters:
             "dropped_expired": self.dropped_expired,
             "dropped_closed": self.dropped_closed,
             "dropped_flushed": self.dropped_flushed,
+            "redelivered": self.redelivered,
+            "retried": self.retried,
+            "released": self.released,
+            "dead_lettered": self.dead_lettered,
+            "leases_lost": self.leases_lost,
             "waiting": self.waiting,
         }

@@ -13,6 +13,7 @@ from sealane.types import Message
 
 if TYPE_CHECKING:
     from sealane.layers.exchange import Exchange
+    from sealane.layers.leases import Ledger
 
 __all__ = ["Group", "Inbox"]
 
@@ -37,6 +38,7 @@ class Inbox:
         "gap",
         "groups",
         "head",
+        "ledger",
         "loop",
         "name",
         "overflowed",
@@ -79,7 +81,9 @@ class Inbox:
         #: Whoever waits for the next message in ``receive()``, and those who come after, where there are such.
         self.receiver: Receiver | None = None
         self.receivers: OrderedDict[Receiver, None] | None = None
-        #: Whether a parcel cannot simply be put in: somebody waits for it, or it must be dropped.
+        #: What is known about those of its messages that are under a lease; None where nobody takes them so.
+        self.ledger: Ledger | None = None
+        #: Whether a parcel cannot simply be put in: somebody waits for it, there is a ledger, or it must be dropped.
         self.special = False
         #: Whether it is on the list of inboxes to be looked through for expired parcels.
         self.scheduled = False
@@ -189,7 +193,7 @@ class Inbox:
         receiver, rest = self.receiver, self.receivers
         if rest is None:
             self.receiver = None
-            self.special = self.overflowed
+            self.special = self.overflowed or self.ledger is not None
         else:
             self.receiver, _ = rest.popitem(last=False)
             if not rest:

@@ -6,16 +6,18 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import ClassVar
 
 from sealane.exceptions import ChannelClosed
 from sealane.layers.base import BaseChannelLayer
 from sealane.layers.blocking import SyncChannelLayer, after_commit, refuse_event_loop
-from sealane.layers.exchange import Exchange
+from sealane.layers.delivery import MAX_DELIVERIES, VISIBILITY_TIMEOUT, Delivery, Terms
 from sealane.layers.inbox import Inbox
+from sealane.layers.leases import LeasingSwitchboard
+from sealane.layers.leasing import LeasingExchange
 from sealane.layers.notices import OverflowPolicy
 from sealane.layers.parcel import Parcel
 from sealane.layers.receiver import AsyncReceiver
-from sealane.layers.switchboard import Switchboard
 from sealane.types import Message
 
 __all__ = ["InMemoryChannelLayer"]
@@ -31,6 +33,8 @@ class InMemoryChannelLayer(BaseChannelLayer):
     A forked child begins with an empty layer: the sockets that were in it are the parent's.
     """
 
+    extensions: ClassVar[list[str]] = [*BaseChannelLayer.extensions, "acknowledgements"]
+
     def __init__(
         self,
         expiry: float = 60,
@@ -38,6 +42,7 @@ class InMemoryChannelLayer(BaseChannelLayer):
         capacity: int = 100,
         channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
         *,
+        channel_expiry: Mapping[str | re.Pattern[str], float] | None = None,
         overflow: OverflowPolicy = "drop_newest",
         serializer_format: str = "msgpack",
         max_message_size: int | None = None,
@@ -53,13 +58,20 @@ class InMemoryChannelLayer(BaseChannelLayer):
             expiry,
             capacity,
             channel_capacity,
+            channel_expiry=channel_expiry,
             overflow=overflow,
             serializer_format=serializer_format,
             max_message_size=max_message_size,
         )
         self.group_expiry = group_expiry
-        self._exchange = Exchange(
-            lambda: Switchboard(expiry=expiry, capacity=self.get_capacity, overflow=overflow, clock=clock),
+        self._exchange = LeasingExchange(
+            lambda: LeasingSwitchboard(
+                expiry=expiry,
+                channel_expiry=self.match_expiry,
+                capacity=self.get_capacity,
+                overflow=overflow,
+                clock=clock,
+            ),
             self.serializer.deserialize,
         )
         self._blocking = _InMemorySyncChannelLayer(self)
@@ -83,6 +95,17 @@ class InMemoryChannelLayer(BaseChannelLayer):
         if entered.parcel is None:
             raise ChannelClosed(channel)
         return entered.parcel.open(exchange.deserialize)
+
+    async def receive_delivery(
+        self,
+        channel: str,
+        *,
+        visibility_timeout: float = VISIBILITY_TIMEOUT,
+        max_deliveries: int | None = MAX_DELIVERIES,
+        dead_letter_channel: str | None = None,
+    ) -> Delivery:
+        terms = Terms.of(self, channel, visibility_timeout, max_deliveries, dead_letter_channel)
+        return await self._exchange.receive_delivery(channel, terms)
 
     async def new_channel(self, prefix: str = "specific") -> str:
         return self._new_channel(prefix)
@@ -112,6 +135,16 @@ class InMemoryChannelLayer(BaseChannelLayer):
     @property
     def sync(self) -> SyncChannelLayer:
         return self._blocking
+
+    @property
+    def groups(self) -> dict[str, dict[str, None]]:
+        """The groups, each with its channels as the keys of a dict: a copy, for tests to look at."""
+        return {group: dict.fromkeys(channels) for group, channels in self._exchange.members().items()}
+
+    @property
+    def channels(self) -> dict[str, int]:
+        """The channels where messages wait, with their number: a copy, for tests to look at."""
+        return self._exchange.waiting()
 
     def stats(self) -> dict[str, int]:
         """Return the counters of ``sealane.layers.counters``, and the numbers of open channels and groups."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from sealane.exceptions import UndecodableMessage
+from sealane.layers.dead_letters import LETTER, open_letter
 from sealane.layers.serializers import SCALARS
 from sealane.types import Message
 
@@ -51,6 +52,8 @@ class Parcel:
         try:
             message = deserialize(self.data)
         except Exception as exc:
+            if self.data.startswith(LETTER):
+                return self._open_letter(deserialize)
             raise UndecodableMessage(f"{type(exc).__name__}: {exc}") from exc
         if not isinstance(message, dict):
             raise UndecodableMessage(f"it is not a dict, but {type(message).__name__}")
@@ -60,3 +63,9 @@ class Parcel:
             flat = SCALARS.issuperset(map(type, message.values()))
             self.template = message.copy() if flat else None
         return message
+
+    def _open_letter(self, deserialize: Callable[[bytes], Message]) -> Message:
+        try:
+            return open_letter(self.data, deserialize)
+        except ValueError as exc:
+            raise UndecodableMessage(f"a dead letter that is cut: {exc}") from exc

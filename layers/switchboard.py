@@ -140,26 +140,29 @@ class Switchboard:
 
     def _put(self, inbox: Inbox, parcel: Parcel, now: float, notices: list[Notice]) -> bool:
         """Deliver a parcel to one channel; return False where a parcel was dropped for it, which is counted."""
+        leased = 0
         if inbox.special:
             if (receiver := inbox.next_receiver()) is not None:
                 self._hand_over(inbox, receiver, parcel, notices)
                 return True
-            # The owner is about to end: with a gap in it, what follows would be of no use.
-            inbox.dropped += 1
-            self.counters.dropped_full += 1
-            return True
+            if inbox.overflowed or inbox.ledger is None:
+                # The owner is about to end: with a gap in it, what follows would be of no use.
+                inbox.dropped += 1
+                self.counters.dropped_full += 1
+                return True
+            leased = len(inbox.ledger.held)
         rest = inbox.rest
-        if rest is not None and len(rest) + 1 < inbox.capacity:
+        if rest is not None and len(rest) + 1 + leased < inbox.capacity:
             # Where something waits already, its owner was told, and it is known when to look for what has expired.
             rest.append(parcel)
             return True
-        fits = len(inbox) < inbox.capacity
+        fits = len(inbox) + leased < inbox.capacity
         if not fits and self._expire(inbox, now):
             fits = True
         if not fits:
             inbox.dropped += 1
             self.counters.dropped_full += 1
-            if self.overflow == "drop_oldest":
+            if self.overflow == "drop_oldest" and inbox.head is not None:
                 inbox.pop()
             else:
                 if self.overflow == "close" and inbox.loop is not None:
@@ -401,6 +404,8 @@ class Switchboard:
 
     def _release(self, inbox: Inbox) -> None:
         """Forget a channel that nothing and nobody waits for."""
+        if inbox.ledger is not None and inbox.ledger.held:
+            return
         if inbox.head is None and inbox.loop is None and not inbox.groups and inbox.receiver is None:
             self.channels.pop(inbox.name, None)
             self._due.pop(inbox, None)

@@ -6,6 +6,8 @@
     ├── StopConsumer                         a handler asks the consumer to end
     ├── AcceptConnection                     connect() asks to accept the WebSocket
     ├── DenyConnection                       connect() asks to refuse it
+    ├── RejectMessage                        a handler gives its message up: to the dead letters
+    ├── RetryMessage                         a handler wants its message again, later
     ├── ConnectionClosed                     something was sent after the end of a connection
     ├── HandlerCancelled                     a handler was cancelled from inside, the connection was not
     ├── IllegalEvent (RuntimeError)          an event that the connection's state does not allow
@@ -32,6 +34,8 @@
     ├── InvalidChannelLayerError (ValueError)  a channel layer is configured incorrectly
     │   └── UnknownChannelLayer (KeyError)   no channel layer is configured under an alias
     ├── InvalidName (TypeError)              a channel or group name that the contract does not allow
+    ├── InvalidDeliveryOption (ValueError)   an argument of receive_delivery() or a Delivery that cannot be used
+    ├── AcknowledgementsUnsupported (NotImplementedError)  the layer has no receive_delivery()
     ├── UnserializableMessage (TypeError)    a message that the layer's serializer refuses
     ├── ChannelFull                          a channel holds as many messages as its capacity
     ├── ChannelClosed                        a channel was closed while something waited on it
@@ -57,6 +61,7 @@ from sealane.types import Headers
 
 __all__ = [
     "AcceptConnection",
+    "AcknowledgementsUnsupported",
     "ApplicationEnded",
     "ApplicationTimeout",
     "CallRefused",
@@ -73,6 +78,7 @@ __all__ = [
     "HandshakeTimeout",
     "IllegalEvent",
     "InvalidChannelLayerError",
+    "InvalidDeliveryOption",
     "InvalidJSON",
     "InvalidName",
     "InvalidText",
@@ -81,9 +87,11 @@ __all__ = [
     "MessageTooLarge",
     "MessageWithoutType",
     "NoRouteFound",
+    "RejectMessage",
     "RequestAborted",
     "RequestBodyTooLarge",
     "RequestTimeout",
+    "RetryMessage",
     "SealaneError",
     "ServerStopping",
     "ServerUnreachable",
@@ -141,6 +149,41 @@ class DenyConnection(SealaneError):
         self.status = status
         self.body = body.encode() if isinstance(body, str) else body
         self.headers: Headers = list(headers or [])
+
+
+class RejectMessage(SealaneError):
+    """Raise it in a handler to give its message up: it goes to the dead letters, with ``reason``, and comes no more.
+
+    ``self.reject(reason)`` raises it. The message has to come from a worker that acknowledges.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"A handler rejected its message ({self.reason}). {_NEEDS_A_DELIVERY}"
+
+
+class RetryMessage(SealaneError):
+    """Raise it in a handler to get its message again: in ``delay`` seconds, None for what the worker thinks fit.
+
+    ``self.retry(delay)`` raises it. The message has to come from a worker that acknowledges. Each delivery counts.
+    """
+
+    def __init__(self, delay: float | None = None) -> None:
+        super().__init__(delay)
+        self.delay = delay
+
+    def __str__(self) -> str:
+        when = "later" if self.delay is None else f"in {self.delay:g} s"
+        return f"A handler asked for its message again, {when}. {_NEEDS_A_DELIVERY}"
+
+
+_NEEDS_A_DELIVERY = (
+    "Only the handler of a message that a worker acknowledges can do that: run the worker with --ack (ack=True), and "
+    "do it in the handler, not in a task that it has spawned"
+)
 
 
 # Connections
@@ -449,6 +492,33 @@ class InvalidName(SealaneError, TypeError):
 
     def __str__(self) -> str:
         return f"{self.kind} name {self.name!r} is not valid: {self.problem}"
+
+
+class InvalidDeliveryOption(SealaneError, ValueError):
+    """An argument of ``receive_delivery()``, or of a method of a Delivery, that cannot be used."""
+
+    def __init__(self, option: str, value: object, expected: str) -> None:
+        super().__init__(option, value, expected)
+        self.option = option
+        self.value = value
+        self.expected = expected
+
+    def __str__(self) -> str:
+        return f"{self.option} is {self.value!r}; expected {self.expected}"
+
+
+class AcknowledgementsUnsupported(SealaneError, NotImplementedError):
+    """A channel layer has no ``receive_delivery()``; ``layer`` is the name of its class."""
+
+    def __init__(self, layer: str) -> None:
+        super().__init__(layer)
+        self.layer = layer
+
+    def __str__(self) -> str:
+        return (
+            f"{self.layer} has no acknowledgements: 'acknowledgements' is not in its extensions. Read the channel with "
+            "receive(), at most once, or take a layer that has them, such as those of sealane.layers"
+        )
 
 
 class UnserializableMessage(SealaneError, TypeError):

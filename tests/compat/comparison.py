@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sealane.compat.table import ALIASES, MODULES
+from sealane.compat.table import MODULES
 from tests.compat.differences import NAMES, PARAMETERS
 from tests.compat.surface import describe
 
@@ -31,8 +31,8 @@ class Row(NamedTuple):
 def ours() -> dict[str, dict[str, Any]]:
     """Describe the modules that stand in the place of the peers'. It needs install_as_channels()."""
     recorded = json.loads(RECORDED.read_text())["modules"]
-    names = {module: list(found) for package in recorded.values() for module, found in package.items()}
-    return describe([module for module in names if module in MODULES or module in ALIASES], names)
+    names = {module: found for package in recorded.values() for module, found in package.items()}
+    return describe([module for module in names if module in MODULES], names)
 
 
 def compare(theirs: dict[str, dict[str, Any]], mine: dict[str, dict[str, Any]]) -> Iterator[Row]:

@@ -12,6 +12,7 @@ import json
 import pkgutil
 import sys
 import textwrap
+from collections.abc import Iterable
 from importlib.metadata import version
 from types import FunctionType, ModuleType
 from typing import Any
@@ -56,15 +57,20 @@ def modules_of(package: str) -> list[str]:
     return [package, *sorted(module.name for module in below)]
 
 
-def describe(modules: list[str], names: dict[str, list[str]] | None = None) -> dict[str, Any]:
-    """Describe modules: all of their public names, or those of ``names`` that they have."""
-    return {module: _describe_module(module, None if names is None else names.get(module, [])) for module in modules}
+def describe(modules: list[str], names: dict[str, dict[str, Any]] | None = None) -> dict[str, Any]:
+    """Describe modules: all of their public names, or those of another description that they have."""
+    return {module: _describe_module(module, None if names is None else names.get(module, {})) for module in modules}
 
 
-def _describe_module(name: str, names: list[str] | None) -> dict[str, Any]:
+def _describe_module(name: str, names: dict[str, Any] | None) -> dict[str, Any]:
     module = importlib.import_module(name)
-    public = [public for public in vars(module) if _is_public(public, vars(module)[public])] if names is None else names
-    return {public: _describe_value(getattr(module, public)) for public in sorted(public) if hasattr(module, public)}
+    if names is None:
+        names = {public: {} for public, value in vars(module).items() if _is_public(public, value)}
+    return {
+        public: _describe_value(getattr(module, public), names[public].get("attributes", {}))
+        for public in sorted(names)
+        if hasattr(module, public)
+    }
 
 
 def _is_public(name: str, value: object) -> bool:
@@ -77,9 +83,14 @@ def _is_public(name: str, value: object) -> bool:
     return home.partition(".")[0] not in _FOREIGN
 
 
-def _describe_value(value: Any) -> dict[str, Any]:
+def _describe_value(value: Any, attributes: Iterable[str]) -> dict[str, Any]:
     if inspect.isclass(value):
-        return {"kind": "class", "signature": describe_signature(value), "attributes": _attributes(value)}
+        found = _attributes(value)
+        for name in attributes:
+            # One that the peer has of its own may come from Django here.
+            if name not in found and hasattr(value, name):
+                found[name] = _describe_attribute(inspect.getattr_static(value, name))
+        return {"kind": "class", "signature": describe_signature(value), "attributes": found}
     if callable(value):
         return {"kind": "function", "signature": describe_signature(value)}
     if value is None or isinstance(value, str | int | float | bool):

@@ -53,7 +53,7 @@ def test_signature_is_the_one_that_channels_users_know() -> None:
     assert names[:4] == ["expiry", "group_expiry", "capacity", "channel_capacity"]
     layer = InMemoryChannelLayer()
     assert (layer.expiry, layer.group_expiry, layer.capacity, layer.channel_capacity) == (60, 86400, 100, [])
-    assert layer.extensions == ["groups", "flush"]
+    assert layer.extensions == ["groups", "flush", "acknowledgements"]
     assert layer.MAX_NAME_LENGTH == 100
 
 

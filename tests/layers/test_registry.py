@@ -164,8 +164,8 @@ def test_an_error_inside_a_layer_is_not_taken_for_a_missing_alias() -> None:
         (
             {"BACKEND": MEMORY, "CONFIG": {"capcity": 3, "hosts": []}},
             r"\['CONFIG'\] has the unknown option 'capcity', 'hosts'; InMemoryChannelLayer accepts 'expiry', "
-            r"'group_expiry', 'capacity', 'channel_capacity', 'overflow', 'serializer_format', 'max_message_size', "
-            r"'clock'",
+            r"'group_expiry', 'capacity', 'channel_capacity', 'channel_expiry', 'overflow', 'serializer_format', "
+            r"'max_message_size', 'clock'",
         ),
         (
             {"BACKEND": f"{__name__}.Demanding", "CONFIG": {"hosts": []}},

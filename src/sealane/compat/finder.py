@@ -1,6 +1,6 @@
 """The import of ``channels``: a finder for its modules, which are made of names of Sealane's."""
 
-import importlib
+import importlib.util
 import sys
 from collections.abc import Iterable, Sequence
 from importlib.abc import Loader
@@ -11,9 +11,14 @@ from typing import Any, Final
 
 from sealane.compat.distribution import ReleaseInfo, normalized
 from sealane.compat.logs import adopt_loggers
-from sealane.compat.table import ALIASES, MODULES, PACKAGES, RELEASES, Home
+from sealane.compat.table import COMMANDS, MODULES, PACKAGES, RELEASES, Home
 
 __all__ = ["FINDER", "ChannelsFinder", "ChannelsLoader", "ChannelsModule"]
+
+
+def _command(name: str) -> str:
+    """Return the module of Sealane with the command that Django looks for in another's package."""
+    return f"sealane.management.commands.{name.rpartition('.')[2]}"
 
 
 class ChannelsModule(ModuleType):
@@ -42,8 +47,8 @@ class ChannelsLoader(Loader):
     def exec_module(self, module: ModuleType) -> None:
         name = module.__name__
         homes: dict[str, Home]
-        if name in ALIASES:
-            source = importlib.import_module(ALIASES[name])
+        if name not in MODULES:
+            source = importlib.import_module(_command(name))
             homes = {public: (source.__name__, public) for public in source.__all__}
         else:
             homes = dict(MODULES[name])
@@ -70,11 +75,13 @@ class ChannelsFinder(DistributionFinder):
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None, /
     ) -> ModuleSpec | None:
         package = fullname.partition(".")[0]
-        if fullname not in MODULES and fullname not in ALIASES:
+        if fullname not in MODULES and fullname.rpartition(".")[0] not in COMMANDS:
             return None
         if package not in RELEASES and fullname == package and self.installed_elsewhere(package):
             return None
         if fullname != package and not isinstance(sys.modules.get(package), ChannelsModule):
+            return None
+        if fullname not in MODULES and importlib.util.find_spec(_command(fullname)) is None:
             return None
         # No places to search, so that nothing is found below a package but by this finder.
         return ModuleSpec(fullname, self._loader, is_package=fullname in PACKAGES)

@@ -25,6 +25,9 @@ __all__ = [
 #: Seconds that a clock may be behind another before what was encrypted counts as expired.
 _SKEW = 10
 
+_JSON = serializers.JSONSerializer()
+_MSGPACK = serializers.MsgPackSerializer()
+
 
 class SerializerDoesNotExist(KeyError):
     """No serializer is registered under a name."""
@@ -109,25 +112,24 @@ class MissingSerializer(BaseMessageSerializer):
 class JSONSerializer(BaseMessageSerializer):
     """Sealane's format ``"json"``, for subclasses."""
 
-    _format: ClassVar[serializers.Serializer] = serializers.JSONSerializer()
-
     def as_bytes(self, message: Any, *args: Any, **kwargs: Any) -> bytes:
-        return self._format.serialize(message)
+        return _JSON.serialize(message)
 
-    def from_bytes(self, message: bytes, *args: Any, **kwargs: Any) -> Any:
-        return self._format.deserialize(message)
+    @staticmethod
+    def from_bytes(message: bytes, *args: Any, **kwargs: Any) -> Any:
+        return _JSON.deserialize(message)
 
 
 class MsgPackSerializer(BaseMessageSerializer):
     """Sealane's format ``"msgpack"``, for subclasses."""
 
-    _format: ClassVar[serializers.Serializer] = serializers.MsgPackSerializer()
+    @staticmethod
+    def as_bytes(message: Any, *args: Any, **kwargs: Any) -> bytes:
+        return _MSGPACK.serialize(message)
 
-    def as_bytes(self, message: Any, *args: Any, **kwargs: Any) -> bytes:
-        return self._format.serialize(message)
-
-    def from_bytes(self, message: bytes, *args: Any, **kwargs: Any) -> Any:
-        return self._format.deserialize(message)
+    @staticmethod
+    def from_bytes(message: bytes, *args: Any, **kwargs: Any) -> Any:
+        return _MSGPACK.deserialize(message)
 
 
 class SerializersRegistry:

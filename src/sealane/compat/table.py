@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-__all__ = ["ALIASES", "MODULES", "PACKAGES", "RELEASES", "Home"]
+__all__ = ["COMMANDS", "MODULES", "PACKAGES", "RELEASES", "Home"]
 
 #: The versions whose names these are, by package.
 RELEASES: Final = {"channels": "4.3.2", "channels_redis": "4.3.0"}
@@ -105,6 +105,12 @@ MODULES: Final[Mapping[str, Mapping[str, Home]]] = {
     },
     "channels.management": {},
     "channels.management.commands": {},
+    "channels.management.commands.runworker": {
+        **_same("sealane.management.commands.runworker", "Command", "Worker"),
+        **_same("sealane.layers.registry", "get_channel_layer"),
+        **_APPLICATION,
+        **_ALIAS,
+    },
     "channels.middleware": _BASE_MIDDLEWARE,
     "channels.routing": {
         **_APPLICATION,
@@ -135,6 +141,7 @@ MODULES: Final[Mapping[str, Mapping[str, Home]]] = {
     },
     "channels.testing.websocket": {**_APPLICATION_COMMUNICATOR, **_WEBSOCKET_COMMUNICATOR},
     "channels.utils": {**_same("sealane.compat.naming", "name_that_thing"), **_DISPATCH},
+    "channels.worker": _same("sealane.worker.worker", "Worker"),
     "channels_redis": {},
     "channels_redis.core": {
         **_same("sealane.layers.redis.streams", "RedisChannelLayer"),
@@ -168,11 +175,8 @@ MODULES: Final[Mapping[str, Mapping[str, Home]]] = {
     "daphne.management.commands": {},
 }
 
-#: Modules whose names are all those of a module of Sealane. Django finds commands by their place.
-ALIASES: Final[Mapping[str, str]] = {
-    "channels.management.commands.runserver": "sealane.management.commands.runserver",
-    "daphne.management.commands.runserver": "sealane.management.commands.runserver",
-}
+#: Packages in which Django finds the commands of an application by their place: those of Sealane.
+COMMANDS: Final = ("channels.management.commands", "daphne.management.commands")
 
 #: The modules above that have others below them.
-PACKAGES: Final = frozenset(name.rpartition(".")[0] for name in [*MODULES, *ALIASES]) | set(RELEASES)
+PACKAGES: Final = frozenset(name.rpartition(".")[0] for name in MODULES) | {*RELEASES, *COMMANDS}

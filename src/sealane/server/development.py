@@ -19,6 +19,7 @@ from sealane.routing.closing import Closing
 from sealane.server.access import AccessLog, server_logger
 from sealane.server.deadlines import Deadlines
 from sealane.types import ASGIApplication
+from sealane.worker import Worker
 
 __all__ = [
     "CANCEL_AFTER",
@@ -50,8 +51,9 @@ class DevelopmentServer:
     The constructor binds and listens, so a port that is taken raises OSError there, and clients that come
     before ``serve_forever()`` wait in the backlog. ``ws_max_size`` is in bytes, the two timeouts are in
     seconds (see sealane.server.deadlines); ``style`` colours the log's lines. ``on_shutdown()`` is called in
-    the server's thread when its shutdown begins. uvicorn logs nothing below a warning, unless the project
-    gives its loggers a level.
+    the server's thread when its shutdown begins. ``worker`` works in the server's event loop, from its start to
+    its stop; its ``shutdown_timeout`` and ``cancel_timeout`` must fit into STOP_TIMEOUT. uvicorn logs nothing
+    below a warning, unless the project gives its loggers a level.
     """
 
     def __init__(
@@ -64,7 +66,9 @@ class DevelopmentServer:
         http_timeout: float | None = None,
         handshake_timeout: float | None = None,
         on_shutdown: Callable[[], object] | None = None,
+        worker: Worker | None = None,
     ) -> None:
+        self.worker = worker
         self.socket = bind(address, ipv6=ipv6)
         self.server_port: int = self.socket.getsockname()[1]
         self._style = color_style() if style is None else style
@@ -148,16 +152,30 @@ class DevelopmentServer:
             access_log=False,
             timeout_graceful_shutdown=CANCEL_AFTER,
         )
-        return _Uvicorn(config, closing, self._on_shutdown)
+        return _Uvicorn(config, closing, self._on_shutdown, self.worker)
 
 
 class _Uvicorn(uvicorn.Server):
     """uvicorn with another shutdown: WebSockets get the time for their goodbye, endless responses get none."""
 
-    def __init__(self, config: uvicorn.Config, closing: Closing, on_shutdown: Callable[[], object] | None) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        closing: Closing,
+        on_shutdown: Callable[[], object] | None,
+        worker: Worker | None,
+    ) -> None:
         super().__init__(config)
         self._closing = closing
         self._on_shutdown = on_shutdown
+        self._worker = worker
+        self._working: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._worker is not None and self.started:
+            self._working = asyncio.create_task(self._worker.handle(), name="sealane-worker")
+            await asyncio.sleep(0)  # its first step: from then on it can be stopped
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if self._on_shutdown is not None:
@@ -166,7 +184,12 @@ class _Uvicorn(uvicorn.Server):
         try:
             for server in self.servers:
                 server.close()
+            if self._worker is not None:
+                self._worker.stop()
             await self._say_goodbye()
+            if self._working is not None:
+                # Before the lifespan's shutdown, which closes the channel layers.
+                await asyncio.wait([self._working])
             await super().shutdown(sockets)
         finally:
             timer.cancel()

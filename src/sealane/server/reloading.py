@@ -11,7 +11,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -25,19 +27,27 @@ RELOAD = 3
 #: Seconds from the beginning of the end until a process leaves, whatever its threads still do.
 LEAVE_AFTER = 3.5
 
+#: Seconds between two looks at the source files, while there is no child that does it.
+LOOK_AGAIN = 0.5
+
 #: Seconds from a signal until the parent kills a child that has not left.
 KILL_AFTER = 6.0
 
 
-def run_with_reloader(serve: Callable[..., None], *, stop: Callable[[], object], **options: Any) -> None:
+def run_with_reloader(
+    serve: Callable[..., None], *, stop: Callable[[], object], outlive_failures: bool = False, **options: Any
+) -> None:
     """Run ``serve(**options)`` under Django's autoreloader, in a child process. Main thread only.
 
     ``stop()`` is called in the child's main thread before the child ends: on a change of a source file, on
     SIGINT and on SIGTERM. It has LEAVE_AFTER seconds, and so have the threads of executors: then the process
     leaves without them. In the parent it does not return: it ends with the child's status, 0 after a signal.
+
+    ``outlive_failures``: a child that fails is followed by another one when a source file changes. Django sees to that
+    for ``runserver`` alone: any other command fails where the project's applications cannot be imported.
     """
     if os.environ.get(autoreload.DJANGO_AUTORELOAD_ENV) != "true":
-        sys.exit(Supervisor().run())
+        sys.exit(Supervisor(outlive_failures=outlive_failures).run())
     with _leaving(stop):
         autoreload.run_with_reloader(serve, **options)
 
@@ -87,14 +97,26 @@ def leave_within(seconds: float, status: int) -> threading.Timer:
     return timer
 
 
+def _source_files() -> dict[Path, float]:
+    found = {}
+    for path in autoreload.iter_all_python_module_files():
+        with contextlib.suppress(OSError):  # an editor may be about to put it in place
+            found[path] = path.stat().st_mtime
+    return found
+
+
 class Supervisor:
     """The parent: start this command again as a child, and again each time that the child asks for it.
 
     SIGINT and SIGTERM are passed on to the child as SIGTERM, once, and it gets KILL_AFTER seconds to leave; a
     second SIGINT kills it. A SIGINT that is ignored (a background job of a shell) stays ignored.
+
+    ``outlive_failures``: wait for a source file to change where the child ends by itself, in place of ending too. The
+    files are those that this process has imported.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, outlive_failures: bool = False) -> None:
+        self._outlive_failures = outlive_failures
         self._child: subprocess.Popen[bytes] | None = None
         self._signals: list[int] = []
 
@@ -114,8 +136,21 @@ class Supervisor:
                 status = self._run_child(arguments, environment)
                 if self._signals:
                     return 0
-                if status != RELOAD:
+                if status == RELOAD:
+                    continue
+                if not self._outlive_failures:
                     return status
+                self._wait_for_change(status)
+                if self._signals:
+                    return 0
+
+    def _wait_for_change(self, status: int) -> None:
+        """Wait until a source file was changed, or a signal came."""
+        sys.stderr.write(f"It ended with status {status}. Waiting for a source file to change.\n")
+        sys.stderr.flush()
+        before = _source_files()
+        while not self._signals and _source_files() == before:
+            time.sleep(LOOK_AGAIN)
 
     def _run_child(self, arguments: list[str], environment: dict[str, str]) -> int:
         self._child = subprocess.Popen(arguments, env=environment, close_fds=False)

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, cast
 from django.apps import apps
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
+from django.utils import autoreload
 from django.utils.version import get_docs_version
 
 from sealane.exceptions import StartupFailed
+from sealane.layers import DEFAULT_CHANNEL_LAYER
 from sealane.routing import get_default_application
 from sealane.server.reloading import LEAVE_AFTER, leave_within, run_with_reloader
 from sealane.types import ASGIApplication
@@ -24,12 +26,16 @@ if TYPE_CHECKING:
     from django.core.management.commands.runserver import Command as RunserverCommand
 
     from sealane.server.development import DevelopmentServer
+    from sealane.worker import Worker
 elif apps.is_installed("django.contrib.staticfiles"):
     from django.contrib.staticfiles.management.commands.runserver import Command as RunserverCommand
 else:
     from django.core.management.commands.runserver import Command as RunserverCommand
 
 __all__ = ["Command"]
+
+#: Seconds for the jobs of ``--worker`` when the server stops, and for what is cancelled then.
+WORKER_SHUTDOWN, WORKER_CANCEL = 1.0, 0.5
 
 #: Seconds that a WebSocket may stay neither accepted nor refused, unless the command says otherwise.
 HANDSHAKE_TIMEOUT = 5.0
@@ -78,6 +84,15 @@ class Command(RunserverCommand):
             help="Refuse a WebSocket that the application has neither accepted nor refused in this time; 0 "
             f"for no limit. Default: {HANDSHAKE_TIMEOUT:g}.",
         )
+        parser.add_argument(
+            "--worker",
+            action="append",
+            default=[],
+            dest="worker_channels",
+            metavar="CHANNEL",
+            help="Handle what is sent to this channel too, as manage.py runworker --ack does, in the server's process, "
+            "so that the in-memory channel layer will do. May be given several times.",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Refuse to start without uvicorn or ASGI_APPLICATION, before a child process does."""
@@ -93,6 +108,11 @@ class Command(RunserverCommand):
                     "The ASGI_APPLICATION setting is missing. Set it to the dotted name of your ASGI "
                     "application, such as 'mysite.asgi.application' (or serve WSGI with --noasgi)"
                 )
+            if options["worker_channels"] and os.environ.get(autoreload.DJANGO_AUTORELOAD_ENV) != "true":
+                # What cannot work at all is said once. In the child it is an error of a source file being edited.
+                self.make_worker(options)
+        elif options["worker_channels"]:
+            raise CommandError("--worker needs the ASGI server: it does not go with --noasgi")
         super().handle(*args, **options)
 
     def run(self, **options: Any) -> None:
@@ -157,8 +177,24 @@ class Command(RunserverCommand):
             http_timeout=options["http_timeout"],
             handshake_timeout=options["websocket_handshake_timeout"],
             on_shutdown=(lambda: leave_within(LEAVE_AFTER, 0)) if alone else None,
+            worker=self.make_worker(options),
         )
         return self.server
+
+    def make_worker(self, options: dict[str, Any]) -> "Worker | None":
+        """Return the worker for the channels of ``--worker``; None where there are none."""
+        if not options["worker_channels"]:
+            return None
+        from sealane.management.workers import make_worker
+
+        return make_worker(
+            options["worker_channels"],
+            DEFAULT_CHANNEL_LAYER,
+            shares_process=True,
+            ack=True,
+            shutdown_timeout=WORKER_SHUTDOWN,
+            cancel_timeout=WORKER_CANCEL,
+        )
 
     def stop_server(self) -> None:
         """Stop the server where there is one, in bounded time; the end of the process ends the rest."""
@@ -178,6 +214,8 @@ class Command(RunserverCommand):
             f"Starting ASGI/uvicorn development server at {self.protocol}://{host}:{server_port}/\n"
             f"Quit the server with {quit_command}."
         )
+        if self.server.worker is not None:
+            self.stdout.write(f"Worker on {', '.join(self.server.worker.channels)}, in this process.")
         if os.environ.get("DJANGO_RUNSERVER_HIDE_WARNING") != "true":
             self.stdout.write(
                 self.style.WARNING(

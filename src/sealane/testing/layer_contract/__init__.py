@@ -12,6 +12,7 @@ It needs pytest and pytest-asyncio, in either of its modes; no other module of `
 """
 
 from sealane.testing.layer_contract import (
+    _deliveries,
     _endings,
     _groups,
     _limits,
@@ -34,9 +35,11 @@ class ChannelLayerContract(
     _owners.OwnersContract,
     _threads.ThreadsContract,
     _endings.EndingsContract,
+    _deliveries.DeliveriesContract,
 ):
     """Tests of the contract in the docstrings of BaseChannelLayer. Subclass it and define ``make_layer``.
 
-    Tests of ``attach()`` are skipped where it returns None. Override ``advance`` where the layer's clock can be set,
+    Tests of ``attach()`` are skipped where it returns None, and those of ``receive_delivery()`` where the layer has no
+    "acknowledgements" in its ``extensions``. Override ``advance`` where the layer's clock can be set,
     and ``EXPIRY`` where it cannot and half a second is too short a life for a message.
     """

@@ -1,0 +1,117 @@
+"""One running instance of an ASGI application for the scope type ``channel``: it handles a message at a time."""
+
+import asyncio
+from typing import NamedTuple
+
+from sealane.consumers.ending import finish
+from sealane.exceptions import IllegalEvent
+from sealane.types import ASGIApplication, Message, Scope
+
+__all__ = ["Instance", "Outcome"]
+
+
+class Outcome(NamedTuple):
+    """How the handling of a message ended."""
+
+    #: Whether the application has taken the message; one that ended before that has not seen it.
+    taken: bool
+    #: Whether the application has ended.
+    over: bool
+    #: What the application ended with, None where it goes on or just returned.
+    error: BaseException | None
+
+
+class Instance:
+    """Run an application, and hand it messages one by one.
+
+    A message counts as handled when the application asks for the next one, or ends. So an application that reads ahead
+    of its work says too early that it is done; Sealane's consumers do not.
+    """
+
+    def __init__(self, application: ASGIApplication, channel: str) -> None:
+        self.channel = channel
+        self._message: Message | None = None  # given, and not handled yet
+        self._taken = False
+        self._ending = False
+        self._arrived = asyncio.Event()
+        self._handled: asyncio.Future[Outcome] | None = None
+        scope = {"type": "channel", "channel": channel}
+        self._task = asyncio.get_running_loop().create_task(
+            self._run(application, scope), name=f"sealane-worker-{channel}"
+        )
+        self._task.add_done_callback(self._ended)
+
+    def __repr__(self) -> str:
+        state = "ended" if self.over else "busy" if self.busy else "idle"
+        return f"<Instance for {self.channel!r}: {state}>"
+
+    @property
+    def over(self) -> bool:
+        """Whether the application has ended, or is about to."""
+        return self._ending or self._task.done()
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has a message."""
+        return self._message is not None
+
+    async def handle(self, message: Message) -> Outcome:
+        """Hand a message over, and wait until it is handled. One at a time.
+
+        Cancelled, the application still has the message, or ``outcome`` tells what became of it.
+        """
+        self._message = message
+        self._taken = False
+        self._handled = asyncio.get_running_loop().create_future()
+        if self._task.done():
+            self._ended(self._task)
+        self._arrived.set()
+        # Shielded: a cancellation of the caller must leave room for the outcome.
+        return await asyncio.shield(self._handled)
+
+    async def end(self, timeout: float) -> None:
+        """Cancel the application and wait until it has ended, for at most ``timeout`` seconds."""
+        self._ending = True
+        self._task.cancel()
+        await finish(self._task, timeout, f"The application for channel {self.channel!r}")
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How the handling of the last message ended; None while it goes on."""
+        return self._handled.result() if self._handled is not None and self._handled.done() else None
+
+    @property
+    def taken(self) -> bool:
+        """Whether the application has taken the message that it was last given."""
+        return self._taken
+
+    async def _run(self, application: ASGIApplication, scope: Scope) -> None:
+        await application(scope, self._receive, self._send)
+
+    async def _receive(self) -> Message:
+        if self._taken and self._message is not None:
+            self._settle(Outcome(taken=True, over=False, error=None))
+        # Cancelled here, as by a timeout of the application's own, it has not taken the message; the next call gets it.
+        while self._message is None or self._taken:
+            self._arrived.clear()
+            await self._arrived.wait()
+        self._taken = True
+        return self._message
+
+    async def _send(self, message: Message) -> None:
+        kind = message.get("type") if isinstance(message, dict) else None
+        raise IllegalEvent(str(kind), "a channel of a worker, behind which there is no client", [])
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        error = _error_of(task)
+        if self._message is not None:
+            self._settle(Outcome(taken=self._taken, over=True, error=error))
+
+    def _settle(self, outcome: Outcome) -> None:
+        self._message = None
+        if self._handled is not None and not self._handled.done():
+            self._handled.set_result(outcome)
+
+
+def _error_of(task: asyncio.Task[None]) -> BaseException | None:
+    return asyncio.CancelledError() if task.cancelled() else task.exception()

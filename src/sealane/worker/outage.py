@@ -1,0 +1,57 @@
+"""Calls to a channel layer that go on by themselves when its server was away."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from sealane.exceptions import ChannelLayerUnavailable
+from sealane.layers.redis.backoff import Backoff
+
+__all__ = ["Outage"]
+
+logger = logging.getLogger("sealane.worker")
+
+T = TypeVar("T")
+
+#: The most seconds between two tries.
+_MOST_WAIT = 2.0
+
+
+class Outage:
+    """Repeat calls until the layer's server carries them out, and say once that it is away, and once that it is back.
+
+    One for all calls of a worker, so that an outage is one line in the log, however many calls it concerns.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since: float | None = None
+
+    async def outlast(self, call: Callable[[], Awaitable[T]]) -> tuple[T, bool]:
+        """Repeat a call while the server is away. Returns its result, and whether the first try gave it.
+
+        A try that failed may have been carried out all the same. Errors of other kinds pass, and so does a
+        cancellation.
+        """
+        backoff = Backoff(most=_MOST_WAIT)
+        while True:
+            try:
+                result = await call()
+            except ChannelLayerUnavailable as error:
+                self._failed(error)
+            else:
+                self._succeeded()
+                return result, backoff.failures == 0
+            await asyncio.sleep(backoff.next())
+
+    def _failed(self, error: ChannelLayerUnavailable) -> None:
+        if self._since is None:
+            self._since = self._clock()
+            logger.warning("The worker waits for its channel layer, and goes on when it is back: %s", error)
+
+    def _succeeded(self) -> None:
+        if self._since is not None:
+            logger.info("The channel layer is back after %.1f s, and the worker goes on", self._clock() - self._since)
+            self._since = None
