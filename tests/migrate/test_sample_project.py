@@ -60,7 +60,7 @@ def test_rewritten(project: Path, migrate: Migrate) -> None:
             "uvicorn --host 0.0.0.0 --port 8000 harbour.asgi:application",
             "Procfile:1: starts Daphne, which can go on; on uvicorn: "
             "uvicorn --host 0.0.0.0 --port $PORT harbour.asgi:application",
-            'pyproject.toml:11: serve = ["daphne"]: sealane takes its place, with the extra redis for channels_redis '
+            'pyproject.toml:10: serve = ["daphne"]: sealane takes its place, with the extra redis for channels_redis '
             "and server for daphne",
         ],
     )

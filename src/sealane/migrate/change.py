@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-__all__ = ["Changes", "Edit", "Finding", "apply"]
+__all__ = ["Changes", "Edit", "Finding", "apply", "moved"]
 
 
 @dataclass(frozen=True, order=True)
@@ -51,3 +51,13 @@ def apply(text: str, edits: Iterable[Edit]) -> str:
         parts += [content[place : edit.start], edit.text.encode()]
         place = edit.end
     return b"".join([*parts, content[place:]]).decode()
+
+
+def moved(finding: Finding, text: str, edits: Iterable[Edit]) -> Finding:
+    """Return a finding in a text with the line that it has when the edits are made."""
+    content = text.encode()
+    line = finding.line
+    for edit in set(edits):
+        if content.count(b"\n", 0, edit.start) + 1 < finding.line:
+            line += edit.text.count("\n") - content.count(b"\n", edit.start, edit.end)
+    return Finding(line, finding.text)

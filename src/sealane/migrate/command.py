@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sealane.migrate.change import Changes, Finding, apply
+from sealane.migrate.change import Changes, Finding, apply, moved
 from sealane.migrate.source import Source, diff
 
 __all__ = ["CANNOT_RUN", "DONE", "LEFT", "TO_WRITE", "main"]
@@ -77,7 +77,7 @@ def _run(path: Path, *, write: bool) -> int:
             name = file.name if file == path else file.relative_to(path).as_posix()
             sys.stdout.write(diff(name, source.text, after))
             if write:
-                changes.findings += _written(source, after)
+                _write(source, after, changes)
         for finding in sorted(set(changes.findings)):
             _complain(file, finding)
         left += len(set(changes.findings))
@@ -109,12 +109,14 @@ def _look_at(file: Path, path: Path) -> tuple[Source | None, Changes]:
     return source, changes
 
 
-def _written(source: Source, after: str) -> list[Finding]:
+def _write(source: Source, after: str, changes: Changes) -> None:
+    """Write a file, and let the findings name the lines that are there now."""
     try:
         source.write(after)
     except (OSError, UnicodeEncodeError) as error:
-        return [Finding(1, f"could not be written: {error}")]
-    return []
+        changes.findings.append(Finding(1, f"could not be written: {error}"))
+    else:
+        changes.findings = [moved(finding, source.text, changes.edits) for finding in changes.findings]
 
 
 def _complain(file: Path, finding: Finding) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from sealane.compat.table import ALIASES, MODULES, Home
+from sealane.compat.table import COMMANDS, MODULES, Home
 
 __all__ = ["OLD_PACKAGES", "Names", "Target", "names"]
 
@@ -21,10 +21,16 @@ OLD_PACKAGES = ("channels", "channels_redis", "daphne")
 #: Modules whose place another one takes as a whole, whatever becomes of single names; None where nothing does. A name
 #: of an application is written in INSTALLED_APPS, and is no class to derive from.
 _WHOLE: Mapping[str, str | None] = {
-    **ALIASES,
     "channels": "sealane",
     "channels.apps": None,
     "daphne.apps": None,
+}
+
+#: The commands, which Django finds by their place, and projects derive theirs from.
+_COMMANDS: Mapping[str, Mapping[str, Home]] = {
+    f"{package}.{command}": {"Command": (f"sealane.management.commands.{command}", "Command")}
+    for package in COMMANDS
+    for command in ("runserver", "runworker")
 }
 
 _COMPAT = "sealane.compat"
@@ -98,7 +104,7 @@ class Names:
 @cache
 def names() -> Names:
     """Return the names of Channels, channels_redis and Daphne."""
-    return Names(MODULES, _WHOLE)
+    return Names({**MODULES, **_COMMANDS}, _WHOLE)
 
 
 def _most_common(modules: list[str]) -> str | None:
