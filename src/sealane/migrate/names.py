@@ -18,19 +18,20 @@ __all__ = ["OLD_PACKAGES", "Names", "Target", "names"]
 #: The packages whose names are replaced.
 OLD_PACKAGES = ("channels", "channels_redis", "daphne")
 
+#: The modules of commands, which Django finds by their place, and from which projects derive theirs.
+_COMMANDS: Mapping[str, str] = {
+    f"{package}.{command}": f"sealane.management.commands.{command}"
+    for package in COMMANDS
+    for command in ("runserver", "runworker")
+}
+
 #: Modules whose place another one takes as a whole, whatever becomes of single names; None where nothing does. A name
 #: of an application is written in INSTALLED_APPS, and is no class to derive from.
 _WHOLE: Mapping[str, str | None] = {
+    **_COMMANDS,
     "channels": "sealane",
     "channels.apps": None,
     "daphne.apps": None,
-}
-
-#: The commands, which Django finds by their place, and projects derive theirs from.
-_COMMANDS: Mapping[str, Mapping[str, Home]] = {
-    f"{package}.{command}": {"Command": (f"sealane.management.commands.{command}", "Command")}
-    for package in COMMANDS
-    for command in ("runserver", "runworker")
 }
 
 _COMPAT = "sealane.compat"
@@ -104,7 +105,8 @@ class Names:
 @cache
 def names() -> Names:
     """Return the names of Channels, channels_redis and Daphne."""
-    return Names({**MODULES, **_COMMANDS}, _WHOLE)
+    commands = {old: {**MODULES.get(old, {}), "Command": (new, "Command")} for old, new in _COMMANDS.items()}
+    return Names({**MODULES, **commands}, _WHOLE)
 
 
 def _most_common(modules: list[str]) -> str | None:
