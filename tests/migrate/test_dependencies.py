@@ -104,7 +104,8 @@ def test_other_files_are_reported() -> None:
 @pytest.mark.parametrize(
     ("line", "command"),
     [
-        ("web: daphne -b 0.0.0.0 -p $PORT -v 2 a.asgi:application", "uvicorn --host 0.0.0.0 --port $PORT a.asgi:application"),
+        ("web: daphne -b 0.0.0.0 -p $PORT -v 2 a.asgi:application",
+         "uvicorn --host 0.0.0.0 --port $PORT a.asgi:application"),
         ('CMD ["daphne", "--bind=::", "a.b:app"]', "uvicorn --host :: a.b:app"),
         ("ExecStart=/srv/venv/bin/daphne -u /run/a.sock --fd 3 --proxy-headers a:b",
          "uvicorn --uds /run/a.sock --fd 3 --proxy-headers a:b"),
