@@ -15,7 +15,7 @@ REDIS_PY ?= 5.0.1 6.4.0 7.4.1
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-redis test lint types format bench docs test-matrix test-redis-py test-lowest run-matrix clean
+.PHONY: help demo demo-redis test lint types format bench docs test-matrix test-redis-py test-lowest test-third-party run-matrix clean
 .DELETE_ON_ERROR:
 
 # Make an empty environment for the target's directory with the interpreter $(1).
@@ -32,13 +32,14 @@ endef
 # at a time than the least machine has processors.
 FAULTS = tests/layers/redis/faults
 PARALLEL_FAULTS = --quiet --numprocesses 2 --dist worksteal
-PARALLEL_ONLY = --ignore=$(FAULTS)
+THIRD_PARTY = tests/third_party
+PARALLEL_ONLY = --ignore=$(FAULTS) --ignore=$(THIRD_PARTY)
 PARALLEL = --quiet --numprocesses $(WORKERS) --dist worksteal
 
 PIP_INSTALL = @$(@D)/bin/python -m pip install --quiet --disable-pip-version-check
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/.made  ## serve the example project on 127.0.0.1:8000 (another port: make demo PORT=8001)
 	@cd example_project && ../.venv/bin/python manage.py migrate --verbosity 0
@@ -95,8 +96,12 @@ test-redis-py: .venv-redis-py/.made  ## run the tests of the Redis layers on the
 test-lowest: .venv-lowest/.made  ## run the suite on the lowest versions that pyproject.toml allows
 	.venv-lowest/bin/python -m pytest $(PARALLEL) $(ARGS)
 
+test-third-party: export SEALANE_REQUIRE_THIRD_PARTY = 1
+test-third-party: .venv/.made .venv-third-party/.made  ## run packages that were written for Channels on Sealane
+	.venv/bin/python -m pytest --quiet $(THIRD_PARTY) $(ARGS)
+
 clean:  ## remove the environments and everything that was built
-	rm -rf .venv .venv-bench .venv-bench-peer-* .venv-docs .venv-matrix .venv-redis-py .venv-lowest build dist docs/_build artifacts htmlcov
+	rm -rf .venv .venv-bench .venv-bench-peer-* .venv-docs .venv-matrix .venv-redis-py .venv-lowest .venv-third-party build dist docs/_build artifacts htmlcov
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.* src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -128,6 +133,13 @@ clean:  ## remove the environments and everything that was built
 .venv-redis-py/.made: pyproject.toml
 	$(call environment,$(PYTHON))
 	$(PIP_INSTALL) --editable '.[test]'
+	@touch $@
+
+.venv-third-party/.made: pyproject.toml $(wildcard tests/third_party/requirements*.txt)
+	$(call environment,$(PYTHON))
+	$(PIP_INSTALL) --editable '.[redis,server]' --requirement $(THIRD_PARTY)/requirements.txt
+	$(PIP_INSTALL) --no-deps --requirement $(THIRD_PARTY)/requirements-no-deps.txt
+	$(PIP_INSTALL) --no-deps --target $(@D)/channels --requirement $(THIRD_PARTY)/requirements-channels.txt
 	@touch $@
 
 .venv-lowest/.made: pyproject.toml tests/packaging/lowest.py

@@ -20,6 +20,8 @@ PAGES = pages()
 RUN_ELSEWHERE = {
     "docs/how-to/broadcast.md": "tests/docs/test_broadcast.py",
     "docs/how-to/deploy.md": "tests/docs/test_deploy.py",
+    "docs/how-to/migrate-with-the-codemod.md": "tests/docs/test_migrate.py",
+    "docs/how-to/use-third-party-packages.md": "tests/docs/test_third_party.py",
     "docs/how-to/test-consumers.md": "tests/docs/test_how_to.py",
     "docs/how-to/write-a-channel-layer.md": "tests/layers/test_pages.py",
     "docs/reference/layers.md": "tests/layers/test_pages.py",
@@ -112,7 +114,7 @@ def test_a_command_exists(command: Command) -> None:
             command_class.create_parser("manage.py", subcommand).parse_args(arguments)
         case ["python", "-m", "uvicorn" | "daphne" | "hypercorn" | "granian", *_]:
             pass  # run by tests/asgi_servers, which start their servers so
-        case ["python", "-m", "pytest", *_] | ["django-admin", "startproject", _]:
+        case ["python", "-m", "sealane.migrate", *_] | ["python", "-m", "pytest", *_] | ["django-admin", "startproject", _]:
             pass  # run where its page is followed
         case ["python3", "-m", "venv", _] | [".", _] | ["cd", _]:
             pass

@@ -1,11 +1,11 @@
 """Each package at work: a client of its own protocol, over a real server."""
 
+import asyncio
 import json
-from contextlib import asynccontextmanager
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
-import asyncio
 import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
