@@ -114,7 +114,7 @@ def test_a_command_exists(command: Command) -> None:
             command_class.create_parser("manage.py", subcommand).parse_args(arguments)
         case ["python", "-m", "uvicorn" | "daphne" | "hypercorn" | "granian", *_]:
             pass  # run by tests/asgi_servers, which start their servers so
-        case ["python", "-m", "sealane.migrate", *_] | ["python", "-m", "pytest", *_] | ["django-admin", "startproject", _]:
+        case ["python", "-m", "sealane.migrate" | "pytest", *_] | ["django-admin", "startproject", _]:
             pass  # run where its page is followed
         case ["python3", "-m", "venv", _] | [".", _] | ["cd", _]:
             pass
