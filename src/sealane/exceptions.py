@@ -429,8 +429,9 @@ class NoRouteFound(SealaneError, ValueError):
         self.tried = tuple(tried)
 
     def __str__(self) -> str:
-        # A path comes from anybody, and this text goes into logs.
-        path = self.path if len(self.path) <= 200 else f"{self.path[:200]}..."
+        # As routes are written, without the slash. A path comes from anybody, and this text goes into logs.
+        path = self.path.lstrip("/")
+        path = path if len(path) <= 200 else f"{path[:200]}..."
         routes = ", ".join(repr(route) for route in self.tried) or "none"
         return f"No route found for path {path!r}. Routes tried: {routes}"
 
