@@ -194,10 +194,9 @@ class WebsocketCommunicator(ClientCommunicator):
 
     async def _receive_frame(self, awaited: str, timeout: float | None) -> Message:
         event = await self._receive(awaited, timeout)
-        if event["type"] == "websocket.close":
-            if self._note_close(event) == _ERROR:
-                # The consumer tells its client before it fails. What went wrong says more than that it did.
-                await self._await_failure()
+        if event["type"] == "websocket.close" and self._note_close(event) == _ERROR:
+            # The consumer tells its client before it fails. What went wrong says more than that it did.
+            await self._await_failure()
         if event["type"] != "websocket.send":
             raise UnexpectedEvent("websocket.send", event)
         return event

@@ -24,7 +24,7 @@ async def idle(layer, channel):
     """Whether nothing comes."""
     try:
         await asyncio.wait_for(layer.receive(channel), 0.2)
-    except asyncio.TimeoutError:
+    except TimeoutError:
         return True
     return False
 

@@ -106,7 +106,7 @@ async def waiting_in_vain(out: Transcript) -> None:
     await communicator.connect(10)
     try:
         await communicator.receive_from(timeout=0.05)
-    except asyncio.TimeoutError:
+    except TimeoutError:
         out.say("TimeoutError")
 
 
@@ -116,7 +116,7 @@ async def after_waiting_in_vain(out: Transcript) -> None:
     await communicator.connect(10)
     try:
         await communicator.receive_from(timeout=0.05)
-    except asyncio.TimeoutError:
+    except TimeoutError:
         pass
     try:
         await communicator.send_to(text_data="still there")
@@ -154,7 +154,7 @@ async def an_application_that_does_not_end(out: Transcript) -> None:
     await communicator.send_input({"type": "one"})
     try:
         out.say("wait returned", await communicator.wait(0.05))
-    except asyncio.TimeoutError:
+    except TimeoutError:
         out.say("wait raised TimeoutError")
     await asyncio.sleep(0)
     communicator.stop(exceptions=False)
