@@ -46,9 +46,10 @@ help:  ## list the targets
 demo: .venv/.made  ## serve the example project on 127.0.0.1:8000 (another port: make demo PORT=8001)
 	@cd example_project && ../.venv/bin/python manage.py migrate --verbosity 0
 	@echo "The chat: open http://127.0.0.1:$(PORT)/ in two browser windows. Ctrl-C ends it."
-	@cd example_project && exec ../.venv/bin/python manage.py runserver 127.0.0.1:$(PORT)
+	@echo "Pictures, resized by a worker: http://127.0.0.1:$(PORT)/pictures/"
+	@cd example_project && exec ../.venv/bin/python manage.py runserver 127.0.0.1:$(PORT) --worker pictures
 
-demo-redis: .venv/.made  ## serve it on two ports, from two processes with Valkey between them (PORT=8001: that and the next)
+demo-redis: .venv/.made  ## serve it on two ports, from two processes and a worker with Valkey between them (PORT=8001: that and the next)
 	@cd example_project && exec ../.venv/bin/python demo_redis.py --port $(PORT)
 
 # Three workers and some hundred programs that they start import the same modules: one compiles them for all.

@@ -77,6 +77,7 @@ NAMES: Final = {
 
 #: Parameters that are not taken, or have another default, as ``dotted.name(parameter)``.
 PARAMETERS: Final = {
+    "channels.db.DatabaseSyncToAsync(context)": "the parameters are those of the asgiref that is installed",
     "channels.layers.InMemoryChannelLayer(kwargs)": "there is nothing that Channels would take there",
     "channels.layers.InMemoryChannelLayer.new_channel(prefix)": "the name begins with `specific.`, not `specific..`",
     "channels_redis.pubsub.RedisPubSubChannelLayer(args)": "they have names here, those of RedisChannelLayer",

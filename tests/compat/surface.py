@@ -104,7 +104,7 @@ def _attributes(cls: type) -> dict[str, Any]:
     """The public attributes that a class has from its own package."""
     found: dict[str, Any] = {}
     for base in cls.__mro__:
-        if base.__module__.partition(".")[0] in _BASES_ELSEWHERE:
+        if base.__module__.partition(".")[0] in _BASES_ELSEWHERE or base.__module__ == "asgiref.sync":
             continue
         for name in vars(base):
             if not name.startswith("_") and name not in found:
