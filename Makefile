@@ -10,12 +10,15 @@ ONLY ?=
 # The redis-py that suits channels_redis best. To try another: make bench ONLY=redis PEER_REDIS=8.1.0
 PEER_REDIS ?= 6.4.0
 MATRIX_PYTHON ?=
+# What `import channels` meant when it was recorded what Channels does.
+PEERS = channels==4.3.2 channels_redis==4.3.0 daphne==4.2.3 redis==6.4.0 asgiref==3.13.0 django~=5.2.0
 # The newest major is what `make test` runs on.
 REDIS_PY ?= 5.0.1 6.4.0 7.4.1
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-redis test lint types format bench docs test-matrix test-redis-py test-lowest test-third-party run-matrix clean
+.PHONY: help demo demo-redis test lint types format bench docs test-matrix test-redis-py test-lowest test-third-party \
+	run-matrix surface peers check-peers clean
 .DELETE_ON_ERROR:
 
 # Make an empty environment for the target's directory with the interpreter $(1).
@@ -44,9 +47,10 @@ help:  ## list the targets
 demo: .venv/.made  ## serve the example project on 127.0.0.1:8000 (another port: make demo PORT=8001)
 	@cd example_project && ../.venv/bin/python manage.py migrate --verbosity 0
 	@echo "The chat: open http://127.0.0.1:$(PORT)/ in two browser windows. Ctrl-C ends it."
-	@cd example_project && exec ../.venv/bin/python manage.py runserver 127.0.0.1:$(PORT)
+	@echo "Pictures, resized by a worker: http://127.0.0.1:$(PORT)/pictures/"
+	@cd example_project && exec ../.venv/bin/python manage.py runserver 127.0.0.1:$(PORT) --worker pictures
 
-demo-redis: .venv/.made  ## serve it on two ports, from two processes with Valkey between them (PORT=8001: that and the next)
+demo-redis: .venv/.made  ## serve it on two ports, from two processes and a worker with Valkey between them (PORT=8001: that and the next)
 	@cd example_project && exec ../.venv/bin/python demo_redis.py --port $(PORT)
 
 # Three workers and some hundred programs that they start import the same modules: one compiles them for all.
@@ -100,8 +104,17 @@ test-third-party: export SEALANE_REQUIRE_THIRD_PARTY = 1
 test-third-party: .venv/.made .venv-third-party/.made  ## run packages that were written for Channels on Sealane
 	.venv/bin/python -m pytest --quiet $(THIRD_PARTY) $(ARGS)
 
+surface: .venv/.made  ## write the page that compares the names of Channels with Sealane's
+	PYTHONPATH=src .venv/bin/python -m tests.compat.comparison --write
+
+peers: .venv/.made .venv-peers/.made  ## record anew what Channels does, and what Sealane does in its place
+	.venv/bin/python -m tests.compat.record .venv-peers/bin/python
+
+check-peers: .venv/.made .venv-peers/.made  ## check that Channels does what is recorded
+	.venv/bin/python -m tests.compat.record .venv-peers/bin/python --check
+
 clean:  ## remove the environments and everything that was built
-	rm -rf .venv .venv-bench .venv-bench-peer-* .venv-docs .venv-matrix .venv-redis-py .venv-lowest .venv-third-party build dist docs/_build artifacts htmlcov
+	rm -rf .venv .venv-bench .venv-bench-peer-* .venv-peers .venv-docs .venv-matrix .venv-redis-py .venv-lowest .venv-third-party build dist docs/_build artifacts htmlcov
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.* src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -118,6 +131,11 @@ clean:  ## remove the environments and everything that was built
 .venv-bench-peer-$(PEER_REDIS)/.made: pyproject.toml
 	$(call environment,$(PYTHON))
 	$(PIP_INSTALL) --editable '.[bench]' 'redis==$(PEER_REDIS)'
+	@touch $@
+
+.venv-peers/.made: Makefile
+	$(call environment,$(PYTHON))
+	$(PIP_INSTALL) $(PEERS)
 	@touch $@
 
 .venv-docs/.made: pyproject.toml

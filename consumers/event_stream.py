@@ -41,7 +41,7 @@ class AsyncEventStreamConsumer(AsyncHttpConsumer):
     keep_alive: float | None = 15.0
 
     #: Milliseconds that a browser waits before it reconnects; None for its own default.
-    retry: int | None = None
+    retry: int | None = None  # type: ignore[assignment]  # a response is no job: nothing asks for it again
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

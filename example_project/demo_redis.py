@@ -1,7 +1,7 @@
-"""Two server processes of the chat, and a Valkey server between them: what ``make demo-redis`` runs.
+"""Two server processes, a worker, and a Valkey server between them: what ``make demo-redis`` runs.
 
-What is typed in a window of one server appears in the windows of the other. The data is in a temporary directory.
-Ctrl-C ends all three processes, and so does the end of any of them.
+What is typed in a window of one server appears in the windows of the other. The worker makes small pictures for both.
+The data is in a temporary directory. Ctrl-C ends all four processes, and so does the end of any of them.
 """
 
 import argparse
@@ -30,7 +30,7 @@ Processes = dict[str, subprocess.Popen[bytes]]
 
 def main() -> str | None:
     """Run until a signal comes; return what went wrong, if something did."""
-    parser = argparse.ArgumentParser(description="Two server processes of the chat, and Valkey between them.")
+    parser = argparse.ArgumentParser(description="Two server processes of the chat, a worker, and Valkey between them.")
     parser.add_argument(
         "--port",
         type=int,
@@ -61,6 +61,7 @@ def run(processes: Processes, stop: "Stop", valkey: str, directory: Path, ports:
     environment = {
         **os.environ,
         "CHAT_DATABASE": str(directory / "chat.sqlite3"),
+        "CHAT_MEDIA": str(directory / "media"),
         "CHAT_REDIS_URL": f"unix://{address}",
         "DJANGO_RUNSERVER_HIDE_WARNING": "true",
     }
@@ -73,12 +74,25 @@ def run(processes: Processes, stop: "Stop", valkey: str, directory: Path, ports:
     for port in ports:
         command = [*MANAGE, "runserver", "--noreload", f"{HOST}:{port}"]
         processes[f"The server on port {port}"] = start(command, environment)
+    command = [
+        *MANAGE,
+        "runworker",
+        "pictures",
+        "--ack",
+        "--visibility-timeout=10",
+        "--shutdown-timeout=5",
+        "--noreload",
+    ]
+    processes["The worker"] = start(command, environment)
 
     ended = watch(processes, lambda: stop.asked or all(map(listens, ports)))
     if ended is None and not stop.asked:
         links = "\n".join(f"  http://{HOST}:{port}/rooms/lobby/" for port in ports)
         print(f"\nTwo servers, one chat. Open each in a window, and talk:\n{links}", flush=True)
-        print("Ctrl-C ends both.\n", flush=True)
+        print(
+            f"A worker, {processes['The worker'].pid}, resizes pictures: http://{HOST}:{ports[0]}/pictures/", flush=True
+        )
+        print("Ctrl-C ends all of it.\n", flush=True)
         ended = watch(processes, lambda: stop.asked)
     if ended == "Valkey" and log.exists():
         print(log.read_text(), file=sys.stderr)
@@ -129,7 +143,7 @@ def listens(port: int) -> bool:
 
 
 def end(processes: Processes) -> None:
-    """End them, Valkey last: the servers tell each other through it who has left."""
+    """End them, Valkey last: the servers tell each other through it who has left, and the worker what it has done."""
     for process in reversed(processes.values()):
         process.terminate()
         try:

@@ -16,11 +16,14 @@ INSTALLED_APPS = [
     "sealane",
     "django.contrib.humanize",
     "django.contrib.messages",
+    "django.contrib.sessions",
     "django.contrib.staticfiles",
     "chat",
+    "pictures",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
@@ -29,13 +32,18 @@ MIDDLEWARE = [
 ROOT_URLCONF = "demo.urls"
 ASGI_APPLICATION = "demo.asgi.application"
 
+# A message to a socket that waits for a minute is of no use any more. A job is, when the workers were away.
+JOBS = {"channel_expiry": {"pictures": 86400}}
+
 # Without a Redis or Valkey server, messages stay in this process. With one, such as redis://127.0.0.1:6379, they reach
 # every process that is given the same.
 REDIS_URL = os.environ.get("CHAT_REDIS_URL")
 if REDIS_URL:
-    CHANNEL_LAYERS = {"default": {"BACKEND": "sealane.layers.RedisChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}}}
+    CHANNEL_LAYERS = {
+        "default": {"BACKEND": "sealane.layers.RedisChannelLayer", "CONFIG": {"hosts": [REDIS_URL], **JOBS}}
+    }
 else:
-    CHANNEL_LAYERS = {"default": {"BACKEND": "sealane.layers.InMemoryChannelLayer"}}
+    CHANNEL_LAYERS = {"default": {"BACKEND": "sealane.layers.InMemoryChannelLayer", "CONFIG": JOBS}}
 
 DATABASES = {
     "default": {
@@ -63,8 +71,14 @@ TEMPLATES = [
         },
     }
 ]
-# In a cookie: the project keeps no sessions.
+# In a cookie, beside the session, which says whose pictures are whose.
 MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
 
 STATIC_URL = "static/"
+
+# Pictures, as they were sent and as they are shown. No address leads there: a view looks who asks.
+MEDIA_ROOT = os.environ.get("CHAT_MEDIA", BASE_DIR / "media")
+# Seconds between two of the sizes of a picture. The work is so quick that nobody could watch it otherwise.
+PICTURES_PAUSE = float(os.environ.get("CHAT_PICTURES_PAUSE", "0.4"))
+
 USE_TZ = True

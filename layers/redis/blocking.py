@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sealane.exceptions import ChannelClosed, ChannelFull
 from sealane.layers.blocking import SyncChannelLayer, after_commit, refuse_event_loop
 from sealane.layers.counters import Counters
+from sealane.layers.parcel import Parcel
 from sealane.layers.redis.blocking_link import BlockingLink
 from sealane.layers.redis.flush import COUNT, pattern_of
 from sealane.layers.redis.guest import Guest
@@ -77,7 +78,7 @@ class RedisSyncChannelLayer(SyncChannelLayer):
         layer.require_valid_channel_name(channel)
         owner = mailbox_id(channel)
         data = self._receive_held(channel, timeout) if owner is None else self._receive(owner, channel, timeout)
-        return layer.serializer.deserialize(data)
+        return Parcel(data, 0.0, 0, False).open(layer.serializer.deserialize)
 
     def new_channel(self, prefix: str = "specific") -> str:
         refuse_event_loop("new_channel")
@@ -110,7 +111,7 @@ class RedisSyncChannelLayer(SyncChannelLayer):
         owner = mailbox_id(channel)
         if owner is None:
             kind = b"c" if home == shard else b"r"
-            self._link(shard).run(self._scripts.plain_join, group, channel, kind, options.capacity(channel))
+            self._link(shard).run(self._scripts.plain_join, group, channel, kind, options.limits(channel))
             return
         lease = 0
         if home != shard:
@@ -221,7 +222,14 @@ class RedisSyncChannelLayer(SyncChannelLayer):
         """Put a message into a channel that Redis holds, and return what became of it."""
         options = self._options
         reply = self._link(shard).run(
-            self._scripts.send, self._maxlen, self._expiry, channel, data, options.capacity(channel), options.overflow
+            self._scripts.send,
+            self._maxlen,
+            self._expiry,
+            channel,
+            data,
+            options.capacity(channel),
+            options.overflow,
+            options.shift(channel),
         )
         if not reply:
             return 0

@@ -50,6 +50,8 @@ class Branch(ABC):
         self.joined: dict[str, asyncio.Future[Any] | None] = {}
         #: The number of the last entry that this loop's calls are known to have posted here.
         self.posted = 0
+        #: The server's clock minus ours, in seconds; None: not known yet.
+        self.offset: float | None = None
         #: Flushes of this process whose mark has not come: what comes before it was dropped.
         self.flushing = 0
 

@@ -7,9 +7,9 @@ from sealane.layers.redis.branch import Branch
 
 __all__ = ["COUNT", "drop", "flush", "pattern_of"]
 
-#: Kinds of keys that are dropped: what waits in plain channels, groups, and who is in which. Mailboxes stay, and so
-#: do those who wait for or own a channel.
-_DROPPED = "cgjbx"
+#: Kinds of keys that are dropped: what waits in plain channels or is leased, groups, and who is in which. Mailboxes
+#: stay, and so do those who wait for or own a channel.
+_DROPPED = "cgjbxkd"
 
 #: Keys that are looked at in one call.
 COUNT = 500

@@ -96,8 +96,10 @@ class Guest:
             reply = self._link.run(
                 self._scripts.take, options.maxlen, options.expiry, self._channel, self._id, options.remembered
             )
-            state, expired = reply if isinstance(reply, list) else (reply, 0)
+            state, expired, *others = reply if isinstance(reply, list) else (reply, 0)
             self._count(dropped_expired=expired)
+            if others:
+                self._count(dead_lettered=others[0], dropped_full=others[1])
             if state == _CLOSED:
                 self._waits = False
                 raise ChannelClosed(self._channel)

@@ -13,12 +13,14 @@ from typing import Any, ClassVar
 from sealane.exceptions import ChannelClosed, ChannelFull, ChannelLayerUnavailable
 from sealane.layers.base import BaseChannelLayer
 from sealane.layers.counters import Counters
+from sealane.layers.delivery import MAX_DELIVERIES, VISIBILITY_TIMEOUT, Delivery, Terms
 from sealane.layers.inbox import Inbox
 from sealane.layers.notices import OverflowPolicy
 from sealane.layers.parcel import Parcel
 from sealane.layers.receiver import AsyncReceiver
 from sealane.layers.redis.blocking import RedisSyncChannelLayer
 from sealane.layers.redis.branch import Branch
+from sealane.layers.redis.delivering import receive_delivery
 from sealane.layers.redis.flush import flush
 from sealane.layers.redis.full import FullLog
 from sealane.layers.redis.health import Health, ShardHealth, examine
@@ -44,6 +46,7 @@ class RedisLayer(BaseChannelLayer):
     it; any other channel is held by Redis until somebody takes or owns it.
     """
 
+    extensions: ClassVar[list[str]] = [*BaseChannelLayer.extensions, "acknowledgements"]
     scripts: ClassVar[Scripts]
     #: Whether the number of a database is part of keys.
     names_database: ClassVar[bool] = False
@@ -62,6 +65,7 @@ class RedisLayer(BaseChannelLayer):
         random_prefix_length: int = 12,
         serializer_format: str = "msgpack",
         *,
+        channel_expiry: Mapping[str | re.Pattern[str], float] | None = None,
         overflow: OverflowPolicy = "drop_newest",
         max_message_size: int | None = None,
         cluster: bool = False,
@@ -88,6 +92,7 @@ class RedisLayer(BaseChannelLayer):
             expiry,
             capacity,
             channel_capacity,
+            channel_expiry=channel_expiry,
             overflow=overflow,
             serializer_format=serializer_format,
             max_message_size=max_message_size,
@@ -122,7 +127,8 @@ class RedisLayer(BaseChannelLayer):
     def make_mailbox(self, loop: asyncio.AbstractEventLoop) -> Mailbox:
         """Return a new mailbox of an event loop."""
 
-    def _mailbox(self) -> Mailbox:
+    def here(self) -> Mailbox:
+        """Return the mailbox of the running event loop."""
         return self._mailboxes.here()
 
     def mailbox(self, identity: str) -> Mailbox | None:
@@ -153,7 +159,10 @@ class RedisLayer(BaseChannelLayer):
         options = self.options
         capacity = self.get_capacity(channel)
         branch = mailbox.branch(options.shards.of_channel(channel))
-        call = branch.run(self.scripts.send, options.maxlen, options.expiry, channel, data, capacity, self.overflow)
+        shift = options.shift(channel)
+        call = branch.run(
+            self.scripts.send, options.maxlen, options.expiry, channel, data, capacity, self.overflow, shift
+        )
         try:
             reply = await call
         except asyncio.CancelledError:
@@ -225,6 +234,17 @@ class RedisLayer(BaseChannelLayer):
             raise ChannelClosed(channel)
         return entered.parcel.open(exchange.deserialize)
 
+    async def receive_delivery(
+        self,
+        channel: str,
+        *,
+        visibility_timeout: float = VISIBILITY_TIMEOUT,
+        max_deliveries: int | None = MAX_DELIVERIES,
+        dead_letter_channel: str | None = None,
+    ) -> Delivery:
+        terms = Terms.of(self, channel, visibility_timeout, max_deliveries, dead_letter_channel)
+        return await receive_delivery(self, channel, terms)
+
     def _owner(self, mailbox: Mailbox, identity: str, channel: str) -> Mailbox:
         """Return the mailbox of this process to which a channel belongs."""
         if identity == mailbox.id:
@@ -267,7 +287,7 @@ class RedisLayer(BaseChannelLayer):
         shard = options.shards.of_group(group)
         if owner is None:
             kind = "c" if options.shards.of_channel(channel) == shard else "r"
-            await mailbox.branch(shard).run(self.scripts.plain_join, group, channel, kind, self.get_capacity(channel))
+            await mailbox.branch(shard).run(self.scripts.plain_join, group, channel, kind, options.limits(channel))
         elif owner == mailbox.id:
             await mailbox.branch(shard).link.catch_up()
             await mailbox.group_add(group, channel)

@@ -8,7 +8,8 @@ from typing import Any
 import redis
 
 from sealane.layers.redis.opening import ERROR_REPLIES
-from sealane.layers.redis.pipeline import CLAIM, CLAIMED, EPOCH, KEPT, pack, pack_arguments
+from sealane.layers.redis.pipeline import CLAIM, CLAIMED, EPOCH, pack, pack_arguments
+from sealane.layers.redis.script import KEPT
 
 __all__ = ["Line"]
 

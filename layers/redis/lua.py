@@ -8,6 +8,8 @@ version per layer; everything else is the same for all.
 
 from typing import Final
 
+from sealane.layers.redis.leasing_lua import FLOWING, HANDING
+
 __all__ = [
     "BROADCAST_TO_NOBODY",
     "FIRST_WRITE",
@@ -103,6 +105,8 @@ local function purge(key)
     if not oldest then return count, nil end
     local sent = tonumber(string.sub(oldest, 17, 29))
     if sent and sent + EXPIRY > now then return count, sent end
+    -- Where deliveries were asked for it becomes a dead letter, when somebody asks again.
+    if count == 0 and redis.call('EXISTS', S .. ':q:' .. string.sub(key, #S + 4)) == 1 then return 0, nil end
     redis.call('ZREMRANGEBYRANK', key, 0, 0)
     count = count + 1
   end
@@ -124,37 +128,29 @@ local function sweep(limit)
 end
 """
 
-#: put(channel, stamp, payload, capacity, policy) gives a message of a plain channel to a mailbox that waits for one or
-#: owns the channel, or stores it. Without a stamp it is a new one. Without a capacity it is stored in any case.
+#: put(channel, stamp, payload, capacity, policy, shift) gives a message of a plain channel to somebody who waits for
+#: one or owns the channel, or stores it. Without a stamp it is a new one, and lives for so many milliseconds longer
+#: than EXPIRY. Without a capacity it is stored in any case.
 #: Returns what became of it (GIVEN, STORED, FULL, CLOSED), how many were dropped for it, and how many expired.
 HELD: Final = (
     SWEEP
+    + HANDING
     + """
 local GIVEN, STORED, FULL, CLOSED = 0, 1, 2, 3
 
-local function hand_over(channel, address, payload)
-  local waiters = S .. ':w:' .. channel
-  local mailbox = redis.call('LPOP', waiters)
-  while mailbox do
-    if post(mailbox, address, payload) then return true end
-    mailbox = redis.call('LPOP', waiters)
-  end
-  local owners = S .. ':o:' .. channel
-  mailbox = redis.call('RPOPLPUSH', owners, owners)
-  while mailbox do
-    if post(mailbox, address, payload) then return true end
-    redis.call('LREM', owners, 0, mailbox)
-    mailbox = redis.call('RPOPLPUSH', owners, owners)
-  end
-  return false
+local function live(key, life)
+  if redis.call('PTTL', key) < life then redis.call('PEXPIRE', key, life) end
 end
 
-local function put(channel, stamp, payload, capacity, policy)
+put = function(channel, stamp, payload, capacity, policy, shift)
   if string.find(channel, '!', 1, true) and redis.call('EXISTS', S .. ':x:' .. channel) == 1 then
     return CLOSED, 0, 0
   end
-  stamp = stamp or string.format('%016d%013d', redis.call('INCR', S .. ':n'), now)
-  if hand_over(channel, 'p' .. stamp .. channel, payload) then return GIVEN, 0, 0 end
+  local returns = stamp
+  stamp = stamp or string.format('%016d%013d', redis.call('INCR', S .. ':n'), now + (shift or 0))
+  local again, held = due(channel, false)
+  while again and hand_over(channel, again, held.payload, held) do again, held = due(channel, false) end
+  if hand_over(channel, stamp, payload) then return GIVEN, 0, 0 end
   local key = S .. ':c:' .. channel
   local dropped = 0
   local expired = sweep(2)
@@ -164,20 +160,28 @@ local function put(channel, stamp, payload, capacity, policy)
     redis.call('DEL', key)
     count = 0
   end
-  if capacity and count >= capacity then
-    expired = expired + purge(key)
-    if redis.call('ZCARD', key) >= capacity then
-      if policy ~= 'drop_oldest' then return FULL, 1, expired end
-      redis.call('ZPOPMIN', key)
-      dropped = 1
+  if capacity then
+    -- What is leased counts.
+    capacity = capacity - redis.call('ZCARD', S .. ':k:' .. channel)
+    if count >= capacity then
+      expired = expired + purge(key)
+      if redis.call('ZCARD', key) >= capacity then
+        if policy ~= 'drop_oldest' or not redis.call('ZPOPMIN', key)[1] then return FULL, 1, expired end
+        dropped = 1
+      end
     end
   end
   redis.call('ZADD', key, 0, stamp .. payload)
-  redis.call('ZADD', S .. ':e', 'NX', now + EXPIRY, channel)
+  local ends = tonumber(string.sub(stamp, 17)) + EXPIRY
+  if returns then ends = math.max(ends, now + EXPIRY) end
+  redis.call('ZADD', S .. ':e', 'NX', ends, channel)
   -- Long enough for a sweep to count what expires here; short enough to free it where nobody sweeps any more.
-  redis.call('PEXPIRE', key, 2 * EXPIRY + 60000)
-  redis.call('PEXPIRE', S .. ':e', 2 * EXPIRY + 60000)
+  local life = ends - now + EXPIRY + 60000
+  if redis.call('EXISTS', S .. ':q:' .. channel) == 1 then life = math.max(life, KEPT) end
+  live(key, life)
+  live(S .. ':e', life)
   return STORED, dropped, expired
 end
 """
+    + FLOWING
 )

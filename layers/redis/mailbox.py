@@ -23,6 +23,7 @@ from sealane.layers.redis.wire import (
     FLUSHED,
     GROUP,
     JOIN,
+    LEASED,
     LEAVE,
     OPEN,
     PLAIN,
@@ -208,7 +209,10 @@ class Mailbox:
                     branch.settle(name)
 
     def obey(self, branch: Branch, kind: int, name: bytes, data: bytes) -> None:
-        """Do what an entry asks for that is no message."""
+        """Do what an entry asks for that is no message for an inbox."""
+        if kind == LEASED:
+            self.plain.leasing.accept(branch, name, data)
+            return
         try:
             text, payload = name.decode(), data.decode()
         except ValueError:
@@ -295,6 +299,7 @@ class Mailbox:
         """Close every channel. May be called in any thread."""
         self.closed = True
         self.exchange.close()
+        self.plain.leasing.close_here()
 
     async def close(self) -> None:
         """Close every channel, and take leave of the servers. What was begun is done, also where this is cancelled."""

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from sealane.exceptions import InvalidChannelLayerError, UndecryptableMessage
 from sealane.layers.base import BaseChannelLayer, _number_of
+from sealane.layers.dead_letters import LETTER, parts
 from sealane.layers.notices import OverflowPolicy
 from sealane.layers.redis.hosts import parse_hosts
 from sealane.layers.redis.keyring import Keyring, Undecryptable, parse_keys
@@ -43,6 +44,8 @@ class Options:
     timeout: float
     overflow: OverflowPolicy
     capacity: Callable[[str], int]
+    #: How many seconds a message may wait in a plain channel, where that is not ``expiry``.
+    channel_expiry: Callable[[str], float | None]
     deserialize: Callable[[bytes], Message]
     keyring: Keyring | None
     undecryptable: Undecryptable
@@ -76,6 +79,7 @@ class Options:
             ("expiry", layer.expiry),
             ("capacity", layer.capacity),
             *((f"channel_capacity for {pattern.pattern!r}", capacity) for pattern, capacity in layer.channel_capacity),
+            *((f"channel_expiry for {pattern.pattern!r}", expiry) for pattern, expiry in layer.channel_expiry),
             ("lease", lease),
             ("maxlen", maxlen),
             ("timeout", timeout),
@@ -100,6 +104,7 @@ class Options:
             timeout=timeout,
             overflow=layer.overflow,
             capacity=layer.get_capacity,
+            channel_expiry=layer.match_expiry,
             deserialize=layer.serializer.deserialize,
             keyring=parse_keys(symmetric_encryption_keys),
             undecryptable=Undecryptable(type(layer).__name__),
@@ -122,19 +127,45 @@ class Options:
         """How long a waiter or an owner of a plain channel is remembered without a refresh, in milliseconds."""
         return 10 * self.lease
 
+    def shift(self, channel: str) -> int:
+        """Return how many milliseconds longer than ``expiry`` a message may wait in a plain channel."""
+        expiry = self.channel_expiry(channel)
+        return 0 if expiry is None else max(1, int(expiry * 1000)) - self.expiry
+
+    def limits(self, channel: str) -> str | int:
+        """Return capacity and shift of a plain channel, as a group has them of its members."""
+        shift = self.shift(channel)
+        return f"{self.capacity(channel)} {shift}" if shift else self.capacity(channel)
+
     def seal(self, data: bytes) -> bytes:
-        """Encrypt a serialized message, where there are keys."""
-        return data if self.keyring is None else self.keyring.encrypt(data)
+        """Encrypt a serialized message, where there are keys; of a dead letter, the message in it."""
+        if self.keyring is None:
+            return data
+        if data.startswith(LETTER):
+            head, inner = parts(data)
+            return head + self.seal(inner)
+        return self.keyring.encrypt(data)
 
     def unseal(self, data: bytes, where: str) -> bytes | None:
         """Decrypt a serialized message; None, counted and logged, where no key fits."""
         if self.keyring is None:
             return data
         try:
-            return self.keyring.decrypt(data)
+            return self._open(data)
         except UndecryptableMessage:
             self.undecryptable.note(where)
             return None
+
+    def _open(self, data: bytes) -> bytes:
+        if self.keyring is None:
+            return data
+        if data.startswith(LETTER):
+            try:
+                head, inner = parts(data)
+            except ValueError:
+                raise UndecryptableMessage from None
+            return head + self._open(inner)
+        return self.keyring.decrypt(data)
 
 
 def _check_limits(numbers: Iterable[tuple[str, float]]) -> None:

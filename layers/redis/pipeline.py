@@ -17,7 +17,7 @@ from redis import exceptions as errors
 
 from sealane.exceptions import CallRefused, ChannelLayerUnavailable
 from sealane.layers.redis.access import scrub
-from sealane.layers.redis.script import OUT_OF_TURN
+from sealane.layers.redis.script import KEPT, OUT_OF_TURN
 
 __all__ = ["Argument", "Call", "Pipeline", "Verdict", "pack", "pack_arguments", "verdict_of"]
 
@@ -30,14 +30,14 @@ WINDOW = 64 * 1024
 #: The counter of a sender's calls is ``epoch * EPOCH + calls``. Each connection begins an epoch, so that a call which
 #: is still on its way in an older connection can never be at its turn.
 EPOCH = 10**10
-#: How long a server keeps that counter after the last claim of it, and after what time it is claimed anew: milliseconds
-#: and seconds. An idle sender leaves nothing behind for longer.
-KEPT = 600_000
+#: After how many seconds that counter is claimed anew; a server keeps it for longer than that.
 CLAIMED = 300.0
 
-# Begins an epoch, keeps the number of calls, and returns the former counter.
+# Begins an epoch, keeps the number of calls, and returns the former counter. A server whose memory is full lets a
+# script go on that has written something which takes none, and some calls make room.
 CLAIM = """
 local former = redis.call('GET', KEYS[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
 redis.call('SET', KEYS[1], ARGV[1] .. (former and string.sub(former, -10) or '0000000000'), 'PX', ARGV[2])
 return former
 """

@@ -11,6 +11,7 @@ from sealane.layers.inbox import Inbox
 from sealane.layers.parcel import Parcel
 from sealane.layers.receiver import AsyncReceiver
 from sealane.layers.redis.board import Delivery
+from sealane.layers.redis.leasing import Leasing
 from sealane.layers.redis.script import Script
 from sealane.layers.redis.wire import PLAIN
 
@@ -56,6 +57,8 @@ class PlainChannels:
         #: Channels of which messages are on their way back, by how many marks were not read yet. Later ones that had
         #: been sent here before are not to overtake them.
         self.returning: Counter[str] = Counter()
+        #: Whoever waits here for a message under a lease.
+        self.leasing = Leasing(mailbox)
         # Channels in which something may wait that goes back when its time has come.
         self._holding: dict[str, asyncio.TimerHandle] = {}
         # What could not be told to Redis in time.
@@ -128,8 +131,11 @@ class PlainChannels:
         self._look_at(channel, future.result())
 
     def _look_at(self, channel: str, reply: Any) -> None:
-        state, expired = reply if isinstance(reply, list) else (reply, 0)
+        state, expired, *others = reply if isinstance(reply, list) else (reply, 0)
         self.mailbox.counters.dropped_expired += expired
+        if others:
+            self.mailbox.counters.dead_lettered += others[0]
+            self.mailbox.counters.dropped_full += others[1]
         if state == _CLOSED:
             self.close_here(channel)
         elif state == _FORGOTTEN:
@@ -271,13 +277,15 @@ class PlainChannels:
         self.owned.discard(channel)
         self._unowned.discard(channel)
         self.mailbox.exchange.close_channel(channel)
+        self.leasing.end(channel)
 
     # What the server is told again
 
     def names(self, shard: int) -> list[str]:
         """Return the channels of a shard that are owned or waited for here."""
         of_channel = self.options.shards.of_channel
-        return [name for name in self.owned | self.waiting.keys() if of_channel(name) == shard]
+        names = self.owned | self.waiting.keys() | self.leasing.waiting.keys()
+        return [name for name in names if of_channel(name) == shard]
 
     def forget_marks(self, shard: int) -> None:
         """Expect no marks from a shard that may have lost them."""
@@ -296,7 +304,15 @@ class PlainChannels:
             for _ in range(self.waiting.get(name, 0)):
                 script, *arguments = self._take(name)
                 calls.append((script, tuple(arguments)))
+            calls.extend(self.leasing.restoration(name))
         return calls
+
+    def wants(self, script: Script, arguments: Sequence[Any]) -> bool:
+        """Return whether a call of a restoration is still to be made."""
+        channel = arguments[2]
+        if script is self.scripts.lease:
+            return self.leasing.wants(arguments[3])
+        return channel in (self.owned if script is self.scripts.own else self.waiting)
 
     def retry(self, shard: int) -> None:
         """Tell Redis what could not be told in time."""

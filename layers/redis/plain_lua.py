@@ -26,22 +26,27 @@ local channel, mailbox, ttl = ARGV[3], ARGV[4], ARGV[5]
 if not living(mailbox) then return {3, 0} end
 if string.find(channel, '!', 1, true) and redis.call('EXISTS', S .. ':x:' .. channel) == 1 then return {2, 0} end
 local key = S .. ':c:' .. channel
-local expired = purge(key)
+local expired = clear(channel)
+local function told(state)
+  if aside > 0 then return {state, expired, aside, overflowed} end
+  if expired == 0 and state < 2 then return state end
+  return {state, expired}
+end
+local again, held = due(channel, true)
+if again then return told(give(mailbox, channel, again, held.payload, held) and 0 or 3) end
 local oldest = redis.call('ZPOPMIN', key)[1]
 if oldest then
   if not post(mailbox, 'p' .. string.sub(oldest, 1, 29) .. channel, string.sub(oldest, 30)) then
     redis.call('ZADD', key, 0, oldest)
-    return {3, expired}
+    return told(3)
   end
-  if expired == 0 then return 0 end
-  return {0, expired}
+  return told(0)
 end
 -- A server whose memory is full lets a script go on that has written something which takes none.
 redis.call('PEXPIRE', S .. ':w:' .. channel, ttl)
 redis.call('RPUSH', S .. ':w:' .. channel, mailbox)
 redis.call('PEXPIRE', S .. ':w:' .. channel, ttl)
-if expired == 0 then return 1 end
-return {1, expired}
+return told(1)
 """
 
 UNWAIT: Final = """
@@ -56,15 +61,21 @@ local owners, key = S .. ':o:' .. channel, S .. ':c:' .. channel
 redis.call('LREM', owners, 0, mailbox)
 redis.call('LPUSH', owners, mailbox)
 redis.call('PEXPIRE', owners, ttl)
-local expired = purge(key)
+local expired = clear(channel)
+local again, held = due(channel, true)
+while again do
+  if not give(mailbox, channel, again, held.payload, held) then return {3, expired, aside, overflowed} end
+  again, held = due(channel, true)
+end
 local oldest = redis.call('ZPOPMIN', key)[1]
 while oldest do
   if not post(mailbox, 'p' .. string.sub(oldest, 1, 29) .. channel, string.sub(oldest, 30)) then
     redis.call('ZADD', key, 0, oldest)
-    return {3, expired}
+    return {3, expired, aside, overflowed}
   end
   oldest = redis.call('ZPOPMIN', key)[1]
 end
+if aside > 0 then return {0, expired, aside, overflowed} end
 return {0, expired}
 """
 
@@ -90,17 +101,19 @@ CLOSE: Final = """
 local channel, own, remember = ARGV[4], ARGV[5], tonumber(ARGV[6])
 local key, waiters, owners = S .. ':c:' .. channel, S .. ':w:' .. channel, S .. ':o:' .. channel
 local expired = purge(key)
-local dropped = redis.call('ZCARD', key)
+local leases = S .. ':k:' .. channel
+local dropped = redis.call('ZCARD', key) + redis.call('ZCARD', leases)
 local told = {[own] = true}
 for _, list in ipairs({waiters, owners}) do
-  for _, mailbox in ipairs(redis.call('LRANGE', list, 0, -1)) do
+  for _, waiter in ipairs(redis.call('LRANGE', list, 0, -1)) do
+    local mailbox = string.match(waiter, '^%S+')
     if not told[mailbox] then
       told[mailbox] = true
       post(mailbox, 'x' .. channel, '')
     end
   end
 end
-redis.call('DEL', key, waiters, owners)
+redis.call('DEL', key, waiters, owners, leases, S .. ':d:' .. channel, S .. ':q:' .. channel)
 redis.call('ZREM', S .. ':e', channel)
 if remember > 0 then redis.call('SET', S .. ':x:' .. channel, '', 'PX', remember) end
 leave_all(channel)

@@ -48,6 +48,7 @@ class RedisPubSubChannelLayer(RedisLayer):
         random_prefix_length: int = 12,
         serializer_format: str = "msgpack",
         *,
+        channel_expiry: Mapping[str | re.Pattern[str], float] | None = None,
         overflow: OverflowPolicy = "drop_newest",
         max_message_size: int | None = None,
         cluster: bool = False,
@@ -87,6 +88,7 @@ class RedisPubSubChannelLayer(RedisLayer):
             symmetric_encryption_keys,
             random_prefix_length,
             serializer_format,
+            channel_expiry=channel_expiry,
             overflow=overflow,
             max_message_size=max_message_size,
             cluster=cluster,
@@ -99,7 +101,7 @@ class RedisPubSubChannelLayer(RedisLayer):
         return TopicMailbox(self.options, loop)
 
     async def group_add(self, group: str, channel: str) -> None:
-        mailbox = self._mailbox()
+        mailbox = self.here()
         self._check_group(mailbox, group)
         self._check_channel(mailbox, channel)
         owner = mailbox_id(channel)

@@ -57,6 +57,7 @@ class Relay:
                 data,
                 options.capacity(name),
                 options.overflow,
+                options.shift(name),
             )
             call.add_done_callback(lambda call, name=name: self._on_sent(mailbox, name, call))  # type: ignore[misc]
             calls.append(call)

@@ -96,7 +96,7 @@ class Restoration:
                 groups = [group for group in arguments[1:] if group in self._branch.joined]
                 if groups:
                     self._tell(script, (arguments[0], *groups))
-            elif arguments[2] in (plain.owned if script is self._scripts.own else plain.waiting):
+            elif plain.wants(script, arguments):
                 self._tell(script, arguments)
 
     def _tell(self, script: Script, arguments: tuple[Argument, ...]) -> None:

@@ -13,11 +13,17 @@ link puts the sender's key before it). These are the keys, ``S`` being that begi
                                     ``r<channel>`` one of another shard
 ``S:j:<channel>``       set         the groups that a plain channel is in
 ``S:c:<channel>``       sorted set  what waits in a plain channel, all with the score 0: ``<number, 16 digits>
-                                    <ms, 13 digits><payload>``
+                                    <ms, 13 digits><payload>``. The time is when it was sent, or, in a channel with an
+                                    expiry of its own, when it must have been to expire at its time
+``S:k:<channel>``       sorted set  the stamps (number and time) of what is leased or to be delivered again, by the time
+                                    when it is due
+``S:d:<channel>``       hash        by stamp: ``<lease or 0> <deliveries> <first, ms> <terms> <payload>``
+``S:q:<channel>``       string      deliveries were asked for: the last terms (see ``leasing_lua``)
 ``S:f``                 string      a flush is dropping things, and has not told it yet
 ``S:e``                 sorted set  plain channels in which something waits, by the time to look for what has expired
 ``S:n``                 string      numbers the messages of plain channels
-``S:w:<channel>``       list        mailboxes that wait for one message of a plain channel, the first come first
+``S:w:<channel>``       list        who waits for one message of a plain channel, the first come first: a mailbox, or
+                                    for a delivery ``<mailbox> <token> <visibility timeout, ms> <terms>``
 ``S:o:<channel>``       list        mailboxes that own a plain channel, and get its messages in turn
 ``S:x:<channel>``       string      a plain channel with a ``!`` in its name was closed
 ``S:s:<sender>``        string      the last numbered call of a sender (see ``sealane.layers.redis.script``)
@@ -30,7 +36,7 @@ value is the payload; ``sealane.layers.redis.wire`` lists the addresses.
 from dataclasses import dataclass, fields
 from typing import Final
 
-from sealane.layers.redis import plain_lua
+from sealane.layers.redis import leasing_lua, plain_lua
 from sealane.layers.redis.lua import (
     BROADCAST_TO_NOBODY,
     FIRST_WRITE,
@@ -50,7 +56,7 @@ return post(ARGV[3], ARGV[4], ARGV[5]) or 0
 """
 
 _SEND: Final = """
-local state, dropped, expired = put(ARGV[4], nil, ARGV[5], tonumber(ARGV[6]), ARGV[7])
+local state, dropped, expired = put(ARGV[4], nil, ARGV[5], tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[8]))
 if dropped + expired == 0 and state < FULL then return 0 end
 return {state, dropped, expired}
 """
@@ -83,7 +89,8 @@ for index = 1, #members, 2 do
       number = posted
     end
   elseif kind == 'c' then
-    local state, old, late = put(name, nil, payload, tonumber(members[index + 1]), policy)
+    local capacity, shift = string.match(members[index + 1], '^(%d+) ?(%-?%d*)$')
+    local state, old, late = put(name, nil, payload, tonumber(capacity), policy, tonumber(shift))
     addressed, dropped, expired = addressed + 1, dropped + old, expired + late
     if state == CLOSED then closed = closed + 1 end
     if old > 0 then full[#full + 1] = name end
@@ -189,6 +196,12 @@ if not entries.err then
     if string.sub(address, 1, 1) == 'p' then
       put(string.sub(address, 31), string.sub(address, 2, 30), entry[2][2])
       back = back + 1
+    elseif string.sub(address, 1, 1) == 'a' then
+      local stamp, lease, channel = string.match(address, '^a%S+ (%d+) (%d+) %d+ %d+ %d+ (%S+)$')
+      if stamp and undo(channel, stamp, lease) then
+        flow(channel)
+        back = back + 1
+      end
     elseif string.find(address, '^[cg]') then
       closed = closed + 1
     end
@@ -268,7 +281,7 @@ _DROP: Final = """
 redis.pcall('SET', S .. ':f', 1, 'PX', 10000)
 local dropped = 0
 for _, key in ipairs(ARGV) do
-  if string.sub(key, #S + 1, #S + 3) == ':c:' then
+  if string.find(key, '^:[ck]:', #S + 1) then
     local count = redis.pcall('ZCARD', key)
     if type(count) == 'number' then dropped = dropped + count end
   end
@@ -298,7 +311,8 @@ class Scripts:
 
     #: (maxlen, mailbox, address, payload) -> the entry's number, 0 where the mailbox is not there. Numbered.
     post: Script
-    #: (maxlen, expiry, channel, payload, capacity, policy) -> 0, or [state, dropped_full, dropped_expired]. Numbered.
+    #: (maxlen, expiry, channel, payload, capacity, policy, by how many ms it outlives expiry) -> 0, or [state,
+    #: dropped_full, dropped_expired]. Numbered.
     send: Script
     #: (maxlen, expiry, group, payload, own mailbox or "", policy) -> number of the entry in the own mailbox or 0; where
     #: the group has plain channels: [that number, addressed, dropped_full, dropped_expired, dropped_closed, full
@@ -324,17 +338,18 @@ class Scripts:
     #: (maxlen, mailbox, lease ms, group, channel) -> as post: another's mailbox joins. With a lease that is not 0 it is
     #: registered here where this shard does not know it yet. Numbered.
     adopt: Script
-    #: (group, channel, "c" or "r", capacity) -> 1, or 0 where the channel is closed. Numbered.
+    #: (group, channel, "c" or "r", capacity, or that and the ms of send) -> 1, or 0 where the channel is closed.
+    #: Numbered.
     plain_join: Script
     #: (group, channel) -> 1. Numbered.
     plain_leave: Script
-    #: (maxlen, expiry, channel, mailbox, waiters' life ms) -> state, or [state, dropped_expired]; 0: it was posted, 1:
-    #: the mailbox waits now, 2: the channel is closed, 3: the lease is gone. Where it is carried out twice, what comes
-    #: too much is given back.
+    #: (maxlen, expiry, channel, mailbox, waiters' life ms) -> state, [state, dropped_expired] or [state,
+    #: dropped_expired, dead_lettered, dropped_full]; 0: it was posted, 1: the mailbox waits now, 2: the channel is
+    #: closed, 3: the lease is gone. Where it is carried out twice, what comes too much is given back.
     take: Script
     #: (channel, mailbox, count) -> how many times the mailbox waits no longer. Numbered.
     unwait: Script
-    #: (maxlen, expiry, channel, mailbox, owners' life ms) -> [0, 2 or 3 as in take, dropped_expired].
+    #: (maxlen, expiry, channel, mailbox, owners' life ms) -> as take, without 1.
     own: Script
     #: (maxlen, expiry, mailbox or "", then channel, stamp, payload of each) -> [dropped_closed, dropped_expired, number
     #: of the mark in the mailbox or 0]. Numbered. A mailbox that is named gives up the channels; all are one channel.
@@ -344,6 +359,21 @@ class Scripts:
     close: Script
     #: (channel, ms to remember or 0) -> 1: a plain channel of another shard leaves the groups of this one. Numbered.
     leave_all: Script
+    #: (maxlen, expiry, channel, waiter, waiters' life ms) -> [0 or 3 as in take, ms until something is due or -1,
+    #: dropped_expired, dead_lettered, dropped_full]. Carried out twice it is as once; what comes too much is released.
+    lease: Script
+    #: (maxlen, expiry, channel, waiters' life ms, waiter...) -> as lease: who waits gets what is due. Those that are
+    #: named wait again where the server has forgotten them.
+    look: Script
+    #: (channel, stamp, lease) -> 1, or 0 where the lease was no longer good. Numbered.
+    ack: Script
+    #: (channel, stamp, lease, ms from now) -> as ack. Numbered.
+    extend: Script
+    #: (maxlen, expiry, channel, stamp, lease, delay ms) -> as lease, but that the first is as in ack. A delay below 0
+    #: releases the message: as if it had not been delivered. Numbered.
+    retry: Script
+    #: (maxlen, expiry, channel, stamp, lease, reason) -> as retry. Numbered.
+    reject: Script
     #: (key...) -> dropped_flushed.
     drop: Script
     #: (maxlen, own mailbox or "", id of the flush) -> number of the mark in the own mailbox or 0. Numbered.
@@ -376,6 +406,9 @@ def make_scripts(post: str, living: str, broadcast: str) -> Scripts:
     def plain(name: str, *body: str) -> Script:
         return Script(name, "".join((SHARD, *body)))
 
+    def freeing(name: str, *body: str) -> Script:
+        return Script(name, "".join((SHARD, FIRST_WRITE, *body)), numbered=True, freeing=True)
+
     def counted(name: str, *body: str) -> Script:
         return Script(name, "".join((SHARD, FIRST_WRITE, *body)), numbered=True)
 
@@ -399,6 +432,12 @@ def make_scripts(post: str, living: str, broadcast: str) -> Scripts:
         give_back=storing("give_back", plain_lua.GIVE_BACK),
         close=storing("close", plain_lua.LEAVE_GROUPS, plain_lua.CLOSE),
         leave_all=counted("leave_all", plain_lua.LEAVE_GROUPS, plain_lua.LEAVE_ALL),
+        lease=repeatable("lease", living, leasing_lua.LEASE),
+        look=repeatable("look", leasing_lua.LOOK),
+        ack=freeing("ack", leasing_lua.HANDING, leasing_lua.ACK),
+        extend=freeing("extend", leasing_lua.HANDING, leasing_lua.EXTEND),
+        retry=freeing("retry", _MAXLEN, _EXPIRY, post, HELD, leasing_lua.RETRY),
+        reject=freeing("reject", _MAXLEN, _EXPIRY, post, HELD, leasing_lua.REJECT),
         drop=plain("drop", _DROP),
         mark_flush=posting("mark_flush", _MARK_FLUSH),
     )

@@ -4,6 +4,8 @@ import functools
 import hashlib
 from collections.abc import Sequence
 
+from sealane.layers.delivery import DEAD_LETTER_SUFFIX
+
 __all__ = ["Shards", "mailbox_of"]
 
 #: How many names have their shard remembered, per kind of name.
@@ -18,6 +20,13 @@ def mailbox_of(channel: str) -> str | None:
     """
     head, mark, _ = channel.partition("!")
     return head.rpartition(".")[2] if mark else None
+
+
+def _without_suffix(channel: str) -> str:
+    """Return the channel whose dead letters a channel has: it lives where that does."""
+    while len(channel) > len(DEAD_LETTER_SUFFIX) and channel.endswith(DEAD_LETTER_SUFFIX):
+        channel = channel[: -len(DEAD_LETTER_SUFFIX)]
+    return channel
 
 
 class Shards:
@@ -54,12 +63,15 @@ class Shards:
         return 0 if len(self._drawers) == 1 else self._of_name(mailbox)
 
     def of_channel(self, channel: str) -> int:
-        """Return the shard of a channel: that of its mailbox where it has one, otherwise by its whole name."""
+        """Return the shard of a channel: that of its mailbox where it has one, otherwise by its name.
+
+        Dead letters (``jobs.dead``) live where their channel does, since one script moves them.
+        """
         return 0 if len(self._drawers) == 1 else self._of_channel(channel)
 
     def _route(self, channel: str) -> int:
         mailbox = mailbox_of(channel)
-        return self._of_name(channel if mailbox is None else mailbox)
+        return self._of_name(_without_suffix(channel) if mailbox is None else mailbox)
 
     def _draw(self, name: str) -> int:
         encoded = name.encode()

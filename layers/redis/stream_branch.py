@@ -51,8 +51,6 @@ class StreamBranch(Branch):
         self.progress = Progress()
         self.losses = Losses(lambda gap: mailbox.note_gap(self, gap))
         self.restoration = Restoration(self, self._note_added)
-        #: The server's clock minus ours, in seconds.
-        self.offset: float | None = None
         self._heard = time.monotonic()
         self._registered = False
         self._healing = False

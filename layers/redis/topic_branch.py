@@ -52,8 +52,6 @@ class TopicBranch(Branch):
             timeout=options.timeout,
             name="sealane-subscriber",
         )
-        #: The server's clock minus ours, in seconds.
-        self.offset: float | None = None
         self._marks = b"%b:f" % self.base
         self._groups: dict[bytes, str] = {}
         self._later: deque[tuple[asyncio.Future[None], bool, str, str]] = deque()

@@ -12,6 +12,7 @@ __all__ = [
     "FLUSHED",
     "GROUP",
     "JOIN",
+    "LEASED",
     "LEAVE",
     "OPEN",
     "PLAIN",
@@ -31,6 +32,9 @@ CHANNEL: Final = ord("c")
 GROUP: Final = ord("g")
 #: To a plain channel that this mailbox owns, or waits for.
 PLAIN: Final = ord("p")
+#: To whoever waits here for a delivery under a token: ``<token> <stamp> <lease> <attempt> <first, ms> <lease ends, ms>
+#: <channel>``.
+LEASED: Final = ord("a")
 #: A channel of this mailbox, which is the payload, joins or leaves a group: somebody else asks for it.
 JOIN: Final = ord("+")
 LEAVE: Final = ord("-")

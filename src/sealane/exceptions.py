@@ -154,10 +154,13 @@ class DenyConnection(SealaneError):
 class RejectMessage(SealaneError):
     """Raise it in a handler to give its message up: it goes to the dead letters, with ``reason``, and comes no more.
 
-    ``self.reject(reason)`` raises it. The message has to come from a worker that acknowledges.
+    ``self.reject(reason)`` raises it. The message has to come from a worker that acknowledges. Raises TypeError where
+    the reason is not a str.
     """
 
     def __init__(self, reason: str) -> None:
+        if not isinstance(reason, str):
+            raise TypeError(f"The reason of a rejection is {reason!r}; expected a str")
         super().__init__(reason)
         self.reason = reason
 
@@ -169,9 +172,13 @@ class RetryMessage(SealaneError):
     """Raise it in a handler to get its message again: in ``delay`` seconds, None for what the worker thinks fit.
 
     ``self.retry(delay)`` raises it. The message has to come from a worker that acknowledges. Each delivery counts.
+    Raises ValueError for a delay that is negative or no number.
     """
 
     def __init__(self, delay: float | None = None) -> None:
+        is_number = isinstance(delay, int | float) and not isinstance(delay, bool) and 0 <= delay < float("inf")
+        if delay is not None and not is_number:
+            raise ValueError(f"The delay of a retry is {delay!r}; expected seconds, 0 or more, or None")
         super().__init__(delay)
         self.delay = delay
 
@@ -429,8 +436,9 @@ class NoRouteFound(SealaneError, ValueError):
         self.tried = tuple(tried)
 
     def __str__(self) -> str:
-        # A path comes from anybody, and this text goes into logs.
-        path = self.path if len(self.path) <= 200 else f"{self.path[:200]}..."
+        # As routes are written, without the slash. A path comes from anybody, and this text goes into logs.
+        path = self.path.lstrip("/")
+        path = path if len(path) <= 200 else f"{path[:200]}..."
         routes = ", ".join(repr(route) for route in self.tried) or "none"
         return f"No route found for path {path!r}. Routes tried: {routes}"
 

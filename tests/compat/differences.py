@@ -2,7 +2,7 @@
 
 from typing import Final
 
-__all__ = ["NAMES", "PARAMETERS"]
+__all__ = ["CASES", "NAMES", "PARAMETERS"]
 
 _READS = "the connection and the channel layer are read by one loop, which hands messages over without a task for each"
 _NAME_RULES = (
@@ -77,8 +77,41 @@ NAMES: Final = {
 
 #: Parameters that are not taken, or have another default, as ``dotted.name(parameter)``.
 PARAMETERS: Final = {
+    "channels.db.DatabaseSyncToAsync(context)": "the parameters are those of the asgiref that is installed",
     "channels.layers.InMemoryChannelLayer(kwargs)": "there is nothing that Channels would take there",
     "channels.layers.InMemoryChannelLayer.new_channel(prefix)": "the name begins with `specific.`, not `specific..`",
     "channels_redis.pubsub.RedisPubSubChannelLayer(args)": "they have names here, those of RedisChannelLayer",
     "channels_redis.pubsub.RedisPubSubChannelLayer(kwargs)": "they have names here, those of RedisChannelLayer",
+}
+
+#: Where Sealane says something else than Channels, as ``program.case``: the row of the migration page that says so.
+CASES: Final = {
+    "consumers.disconnect_after_an_error": "After an exception in a handler, `disconnect()` does not run",
+    "consumers.an_unknown_type_from_the_layer": "whose type has no handler ends the consumer",
+    "sync_consumers.an_unknown_type_from_the_layer": "whose type has no handler ends the consumer",
+    "consumers.a_method_of_the_framework_from_the_layer": 'reaches any method: `{"type": "close"}` calls `close()`',
+    "consumers.sending_after_the_end": "What is sent after `close()` goes to the server",
+    "consumers.a_frame_that_is_not_json": "A frame that is not JSON raises in a JSON consumer",
+    "consumers.a_binary_frame_for_json": "A binary frame raises in a JSON consumer",
+    "consumers.json_of_a_datetime": "`send_json()` refuses a `datetime`",
+    "consumers.a_tuple_in_a_message": "In memory a message arrives as the objects that were sent",
+    "layers.wire": "In memory a message arrives as the objects that were sent",
+    "http.a_body_that_is_a_text": "`send_body()` refuses a text with an `AssertionError`",
+    "routing.the_text_of_no_route": "An unknown path is \"No route found for path 'x'.\"",
+    "routing.includes": "`include()` is an `ImproperlyConfigured`",
+    "middleware.headers_of_a_session": "A response with a session says nothing to caches",
+    "middleware.a_session_of_a_websocket": "A WebSocket saves its session only where your code calls `save()`",
+    "middleware.the_header_of_a_cookie": "Headers of cookies are `Set-Cookie`",
+    "middleware.a_refused_origin": "`connect()` returns `(False, 1000)` for a refused origin",
+    "testing.wrong_use": "`send_to()` with wrong arguments is an `AssertionError`",
+    "testing.after_waiting_in_vain": "A test that waits in vain for an event kills the application",
+    "testing.an_application_that_does_not_end": "`wait()` returns where the application does not end in time",
+    "layers.bad_messages": "A message that is not a dict is an `AssertionError`",
+    "redis_core.bad_messages": "A message that is not a dict is an `AssertionError`",
+    "layers.channel_capacity_in_memory": "`channel_capacity` of the in-memory layer fails",
+    "worker.a_message_without_a_type": "A message without a type ends the worker",
+    "worker.a_handler_that_fails": "After a handler has failed, what comes for its channel is lost",
+    "redis_core.a_full_member": "A member that reads nothing fills the queue of its process",
+    "redis_core.copies": "a receiver gets the object that another one may change",
+    "redis_core.hosts": "`hosts` as a text is a `ValueError`",
 }

@@ -90,9 +90,11 @@ def _describe_value(value: Any, attributes: Iterable[str]) -> dict[str, Any]:
             # One that the peer has of its own may come from Django here.
             if name not in found and hasattr(value, name):
                 found[name] = _describe_attribute(inspect.getattr_static(value, name))
-        return {"kind": "class", "signature": describe_signature(value), "attributes": found}
+        signature = describe_signature(value)
+        return {"kind": "class", "home": value.__module__, "signature": signature, "attributes": found}
     if callable(value):
-        return {"kind": "function", "signature": describe_signature(value)}
+        home = getattr(value, "__module__", None) or getattr(getattr(value, "func", None), "__module__", None)
+        return {"kind": "function", "home": home, "signature": describe_signature(value)}
     if value is None or isinstance(value, str | int | float | bool):
         return {"kind": "constant", "value": value}
     return {"kind": "object", "attributes": _attributes(type(value))}
@@ -102,7 +104,7 @@ def _attributes(cls: type) -> dict[str, Any]:
     """The public attributes that a class has from its own package."""
     found: dict[str, Any] = {}
     for base in cls.__mro__:
-        if base.__module__.partition(".")[0] in _BASES_ELSEWHERE:
+        if base.__module__.partition(".")[0] in _BASES_ELSEWHERE or base.__module__ == "asgiref.sync":
             continue
         for name in vars(base):
             if not name.startswith("_") and name not in found:

@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 
 from tests.compat.python import run, run_python
+from tests.docs.snippets import DOCS, blocks_of
 
 pytestmark = pytest.mark.untraced
 
-LINE = "from sealane.compat import install_as_channels; install_as_channels()\n"
+#: As the page has it.
+[LINE] = [block.text for block in blocks_of(DOCS / "how-to" / "move-from-channels.md") if block.language == "python"]
 
 SETTINGS = """
 SECRET_KEY = "for the tests only"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import AnonymousUser, Permission, User
-from django.test import override_settings
+from django.test import RequestFactory, override_settings
 
 from sealane.consumers import (
     AsyncConsumer,
@@ -21,10 +21,12 @@ from sealane.consumers import (
 from sealane.consumers.threads import thread_count
 from sealane.exceptions import WebsocketDenied
 from sealane.layers import InMemoryChannelLayer
+from sealane.layers.delivery import DEAD_LETTER_EXPIRY
 from sealane.routing import OriginValidator, not_found
 from sealane.server.access import HTTPExchange, WebSocketExchange
 from sealane.testing import HttpCommunicator, WebsocketCommunicator
 from sealane.types import ASGIApplication
+from sealane.worker import Worker
 from tests.docs.conftest import after
 from tests.docs.project import Project
 from tests.docs.reading import Reading
@@ -391,8 +393,9 @@ class TestMoveFromChannels:
         for module in ("sealane.consumers", "sealane.routing"):
             ours = {(module, name) for name in import_module(module).__all__}
             # What Channels does not have.
+            delivered = ("DeliveredMessage", "MessageDelivery")
             guards = ("login_required", "permission_required", "user_passes_test")
-            ours -= {("sealane.consumers", name) for name in ("AsyncEventStreamConsumer", *guards)}
+            ours -= {("sealane.consumers", name) for name in ("AsyncEventStreamConsumer", *guards, *delivered)}
             ours -= {("sealane.routing", name) for name in ("Drain", "TokenAuthMiddleware", "not_found")}
             assert ours <= named
 
@@ -466,3 +469,64 @@ async def after_frames(page: WebsocketCommunicator) -> Any:
     while (event := await page.receive_output())["type"] == "websocket.send":
         pass
     return event["code"]
+
+
+class TestRunWorkers:
+    PAGE = HOW_TO / "run-workers.md"
+
+    @pytest.mark.django_db(transaction=True)
+    async def test_a_view_orders_a_report_and_the_page_sees_the_progress(
+        self, reading: Reading, layer: InMemoryChannelLayer
+    ) -> None:
+        names = await reading.read(self.PAGE)
+        user = await User.objects.acreate_user("ada")
+        request = RequestFactory().post("/")
+        request.user = user
+        async with (
+            socket(names["ProgressConsumer"], user=user) as page,
+            Worker(names["mysite.asgi"].application, ["reports"], layer, ack=True),
+        ):
+            response = await sync_to_async(names["reports.views"].order)(request)
+            assert response.status_code == 202
+            assert [await page.receive_json_from() for _ in range(3)] == [
+                {"percent": percent} for percent in (33, 66, 100)
+            ]
+
+    async def test_a_job_runs_twice_and_is_done_once(self, reading: Reading, layer: InMemoryChannelLayer) -> None:
+        names = await reading.read(self.PAGE)
+        for _ in range(2):
+            await layer.send("invoices", {"type": "invoice.send", "number": 7})
+        async with Worker(names["InvoiceConsumer"].as_asgi(), ["invoices"], layer, ack=True):
+            while layer.stats()["waiting"]:
+                await asyncio.sleep(0.001)
+        assert names["sent"] == {7}
+
+    async def test_a_handler_rejects_and_retries(
+        self, reading: Reading, layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        names = await reading.read(self.PAGE)
+        for amount, bank in [(0, "open"), (5, "closed"), (5, "open")]:
+            await layer.send("reports", {"type": "payment.collect", "amount": amount, "bank": bank})
+        async with Worker(names["PaymentConsumer"].as_asgi(), ["reports"], layer, ack=True):
+            letter = await names["next_dead_letter"]()
+            while "was given back by its handler, the next one in 600.0 s" not in caplog.text:
+                await asyncio.sleep(0.001)
+        assert letter == (
+            "There is nothing to pay, after 1 deliveries: {'type': 'payment.collect', 'amount': 0, 'bank': 'open'}"
+        )
+
+    async def test_a_worker_inside_a_program_ends_with_its_block(
+        self, reading: Reading, layer: InMemoryChannelLayer
+    ) -> None:
+        names = await reading.read(self.PAGE)
+        worker = await names["work_on"](names["mysite.asgi"].application, "reports", "thumbnails")
+        assert repr(worker) == "<Worker on reports, thumbnails: not running>"
+
+    def test_the_numbers_are_those_of_the_code(self) -> None:
+        text = " ".join(self.PAGE.read_text().split())
+        options = Worker(None, ["reports"], InMemoryChannelLayer()).options  # type: ignore[arg-type]
+        assert f"`--visibility-timeout` seconds ({options.visibility_timeout:g})" in text
+        assert f"After `--max-deliveries` ({options.max_deliveries})" in text
+        assert f"`--shutdown-timeout` seconds ({options.shutdown_timeout:g})" in text
+        assert (InMemoryChannelLayer().capacity, InMemoryChannelLayer().expiry) == (100, 60)
+        assert DEAD_LETTER_EXPIRY == 14 * 86400

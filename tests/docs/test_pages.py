@@ -18,10 +18,13 @@ PAGES = pages()
 
 #: Pages whose code is not run here: by which test, and in which way.
 RUN_ELSEWHERE = {
+    "docs/explanation/background-work.md": "tests/docs/test_background_work.py",
     "docs/how-to/broadcast.md": "tests/docs/test_broadcast.py",
     "docs/how-to/deploy.md": "tests/docs/test_deploy.py",
     "docs/how-to/migrate-with-the-codemod.md": "tests/docs/test_migrate.py",
     "docs/how-to/use-third-party-packages.md": "tests/docs/test_third_party.py",
+    # It changes what imports mean in the whole process.
+    "docs/how-to/move-from-channels.md": "tests/compat/test_django.py",
     "docs/how-to/test-consumers.md": "tests/docs/test_how_to.py",
     "docs/how-to/write-a-channel-layer.md": "tests/layers/test_pages.py",
     "docs/reference/layers.md": "tests/layers/test_pages.py",

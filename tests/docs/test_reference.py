@@ -72,6 +72,7 @@ def documented(page: str) -> dict[str, str]:
         (["routing.md", "middleware.md"], "sealane.routing"),
         (["testing.md"], "sealane.testing"),
         (["exceptions.md"], "sealane.exceptions"),
+        (["worker.md"], "sealane.worker"),
     ],
 )
 def test_every_public_name_has_its_entry(pages: list[str], module: str) -> None:
@@ -248,11 +249,12 @@ def test_a_check_of_a_deployment_says_what_the_page_says(row: list[str], monkeyp
     assert [(message.msg, message.hint) for message in found] == [(row[1], row[2])]
 
 
-# The command
+# The commands
 
 
-def test_the_options_of_runserver() -> None:
-    parser = load_command_class("sealane", "runserver").create_parser("manage.py", "runserver")
+@pytest.mark.parametrize(("command", "page"), [("runserver", "runserver.md"), ("runworker", "worker.md")])
+def test_the_options_of_a_command(command: str, page: str) -> None:
+    parser = load_command_class("sealane", command).create_parser("manage.py", command)
     common = BaseCommand().create_parser("manage.py", "anything")
     ours = {
         option
@@ -260,10 +262,10 @@ def test_the_options_of_runserver() -> None:
         for option in (action.option_strings or [action.dest])
         if option not in common._option_string_actions
     }
-    named = {quoted(text)[0] for row in rows("runserver.md", "manage.py runserver") for text in row[0].split(", ")}
+    named = {quoted(text)[0] for row in rows(page, f"manage.py {command}") for text in row[0].split(", ")}
     with_underscores = {option for option in ours if "_" in option}
     assert {option.partition(" ")[0] for option in named} == ours - with_underscores
-    text = (REFERENCE / "runserver.md").read_text()
+    text = (REFERENCE / page).read_text()
     assert all(f"`{option}`" in text for option in with_underscores)
 
 
@@ -278,6 +280,27 @@ def test_the_defaults_of_runserver() -> None:
     assert f"Requests have {development.HANG_UP_AFTER:g} seconds" in text
     assert f"what still runs {development.CANCEL_AFTER:g} seconds later" in text
     assert f"After {reloading.LEAVE_AFTER:g} seconds the process leaves" in text
+
+
+def test_the_defaults_of_runworker() -> None:
+    from sealane.management.commands.runserver import WORKER_SHUTDOWN
+    from sealane.management.commands.runworker import RELOAD_SHUTDOWN
+    from sealane.server import reloading
+    from sealane.worker import verdict
+
+    parser = load_command_class("sealane", "runworker").create_parser("manage.py", "runworker")
+    for option, _, default in rows("worker.md", "manage.py runworker"):
+        name = quoted(option)[0].partition(" ")[0].lstrip("-").replace("-", "_")
+        value = parser.get_default(name)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            assert default == f"{value:g}"
+        elif value:
+            assert default == f"`{value}`"
+    text = " ".join((REFERENCE / "worker.md").read_text().split())
+    assert f"up to {verdict.MOST_DELAY / 60:g} minutes" in text
+    assert f"Under the autoreloader handlers have {RELOAD_SHUTDOWN:g} seconds" in text
+    assert f"holds the process for {reloading.LEAVE_AFTER:g} seconds more" in text
+    assert f"Its handlers have {WORKER_SHUTDOWN:g} second to end" in text
 
 
 # Exceptions

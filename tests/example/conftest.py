@@ -62,7 +62,8 @@ def wait_until(condition: Callable[[], bool], what: str, limit: float = LIMIT) -
 class ChatServer:
     """A copy of the example project, migrated, and its `manage.py runserver`.
 
-    With the URL of a Redis server, several of them may share a database and talk to one another.
+    With the URL of a Redis server, several of them may share a database and talk to one another. Without, the server
+    has the worker inside.
     """
 
     def __init__(self, directory: Path, *, database: Path | None = None, redis_url: str = "") -> None:
@@ -70,6 +71,7 @@ class ChatServer:
         shutil.copytree(EXAMPLE, self.project, ignore=shutil.ignore_patterns("__pycache__", "*.sqlite3*"))
         self.database = database or directory / "chat.sqlite3"
         self.redis_url = redis_url
+        self.media = directory / "media"
         self.log = directory / "server.log"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -82,6 +84,7 @@ class ChatServer:
             "PYTHONPATH": path,
             "PYTHONUNBUFFERED": "1",
             "CHAT_DATABASE": str(self.database),
+            "CHAT_MEDIA": str(self.media),
             "CHAT_REDIS_URL": self.redis_url,
             "DJANGO_SETTINGS_MODULE": "demo.settings",
         }
@@ -102,6 +105,8 @@ class ChatServer:
         that somebody saves meanwhile.
         """
         options = [] if reloading else ["--noreload"]
+        if not self.redis_url:
+            options += ["--worker", "pictures"]
         with self.log.open("ab") as log:
             # A session of its own: the autoreloader has a child, and both get the signals.
             self._process = subprocess.Popen(

@@ -114,7 +114,7 @@ def test_it_serves_on_two_ports_and_ends_whole(demo: Demo) -> None:
         assert f"  {url}\n" in demo.output()
         with urllib.request.urlopen(url, timeout=END) as response:
             assert response.status == 200
-    assert len(demo.processes()) == 4, demo.processes()
+    assert len(demo.processes()) == 5, demo.processes()
 
     # Twice, as somebody does who has no patience.
     demo.process.send_signal(signal.SIGINT)
@@ -130,8 +130,9 @@ def test_it_serves_on_two_ports_and_ends_whole(demo: Demo) -> None:
     [
         (lambda demo: "valkey-server", "Valkey"),
         (lambda demo: f":{demo.port + 1}", "The server on port {}"),
+        (lambda demo: "runworker", "The worker"),
     ],
-    ids=["valkey", "server"],
+    ids=["valkey", "server", "worker"],
 )
 def test_the_end_of_one_is_the_end_of_all(demo: Demo, find: Callable[[Demo], str], name: str) -> None:
     demo.wait_ready()
@@ -166,9 +167,16 @@ def test_a_port_that_is_taken_is_named() -> None:
     )
 
 
-def test_the_make_target_runs_it() -> None:
+@pytest.mark.parametrize(
+    ("target", "runs"),
+    [
+        ("demo-redis", r"python demo_redis\.py --port 8100"),
+        ("demo", r"python manage\.py runserver 127\.0\.0\.1:8100 --worker pictures"),
+    ],
+)
+def test_the_make_targets_run_it(target: str, runs: str) -> None:
     make = shutil.which("make")
     assert make is not None
-    command = [make, "--dry-run", "--old-file=.venv/.made", "demo-redis", "PORT=8100"]
+    command = [make, "--dry-run", "--old-file=.venv/.made", target, "PORT=8100"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert re.search(r"cd example_project && .*python demo_redis\.py --port 8100$", done.stdout, re.MULTILINE)
+    assert re.search(rf"cd example_project && .*{runs}$", done.stdout, re.MULTILINE)

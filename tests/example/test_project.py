@@ -14,8 +14,11 @@ from tests.servers import Server
 pytestmark = pytest.mark.untraced
 
 CHAT = EXAMPLE / "chat"
-PAGES = sorted([*CHAT.glob("templates/**/*.html"), *CHAT.glob("static/**/*.*")])
-SCRIPTS = sorted(CHAT.glob("static/**/*.js"))
+PICTURES = EXAMPLE / "pictures"
+PAGES = sorted(
+    page for app in (CHAT, PICTURES) for page in [*app.glob("templates/**/*.html"), *app.glob("static/**/*.*")]
+)
+SCRIPTS = sorted(script for app in (CHAT, PICTURES) for script in app.glob("static/**/*.js"))
 
 
 def manage(*arguments: str, database: Path, redis_url: str = "") -> str:
@@ -84,15 +87,17 @@ def test_the_scripts_are_small_and_write_text_only(script: Path) -> None:
 
 def test_the_readme_names_everything_that_goes_over_the_wire() -> None:
     readme = (EXAMPLE / "README.md").read_text()
-    consumers = (CHAT / "consumers.py").read_text()
-    views = (CHAT / "views.py").read_text()
-    names = set(re.findall(r'"type": "([\w.]+)"', consumers + views))
+    consumers = (CHAT / "consumers.py").read_text() + (PICTURES / "consumers.py").read_text()
+    senders = (CHAT / "views.py").read_text() + (PICTURES / "models.py").read_text()
+    names = set(re.findall(r'"type": "([\w.]+)"', consumers + senders))
     names |= set(re.findall(r'{"action": "(\w+)"}', consumers))
     assert names >= {"welcome", "message", "error", "join", "say", "chat.message", "notice.posted"}
+    assert names >= {"pictures", "picture", "picture.resize", "picture.changed"}
     assert {name for name in names if f"`{name}`" not in readme} == set()
 
 
 def test_the_readme_lists_every_module() -> None:
     readme = (EXAMPLE / "README.md").read_text()
-    modules = {path.name for path in CHAT.glob("*.py")} - {"__init__.py", "apps.py"}
-    assert {name for name in modules if f"`chat/{name}`" not in readme} == set()
+    paths = [path for app in (CHAT, PICTURES) for path in app.glob("*.py")]
+    modules = {f"{path.parent.name}/{path.name}" for path in paths if path.name not in ("__init__.py", "apps.py")}
+    assert {name for name in modules if f"`{name}`" not in readme} == set()

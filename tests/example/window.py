@@ -24,7 +24,7 @@ return [...document.querySelectorAll(".message:not(.pending)")].map(
     (item) => [item.dataset.name, item.querySelector("p").textContent]);
 """
 _TOO_WIDE = """
-return [...document.querySelectorAll("main, form, .rooms, #log, .site")]
+return [...document.querySelectorAll("main, form, .rooms, #log, .site, .pictures, .picture")]
     .filter((item) => item.scrollWidth > item.clientWidth).map((item) => item.outerHTML);
 """
 _LINES = 'return [...document.querySelectorAll(".line")].map((item) => item.textContent);'

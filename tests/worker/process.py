@@ -7,16 +7,20 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.servers import wait_until
 
-__all__ = ["Entry", "Process", "Project"]
+__all__ = ["PROJECT", "Entry", "Process", "Project"]
 
 PROJECT = Path(__file__).parent / "project"
 SOURCE = Path(__file__).parents[2] / "src"
+
+#: What Django's autoreloader logs.
+_RELOADS = "changed, reloading."
 
 #: Seconds for anything that a process should do soon. Nothing waits that long where all is well.
 SOON = 30.0
@@ -122,6 +126,22 @@ class Process:
         )
         assert self.output.count(text) >= count, self.output
         return self
+
+    def rewrite(self, name: str, text: str) -> None:
+        """Change a source file, until the process has noticed: a change before its first look is none."""
+        path = self.project.directory / name
+        path.write_text(text)
+        seen = self.output.count(_RELOADS)
+        for seconds in range(1, 20):
+            # A time of its own for each try, and never one that the process has seen.
+            stamp = time.time() + seconds
+            os.utime(path, (stamp, stamp))
+            try:
+                wait_until(lambda: self.output.count(_RELOADS) > seen, within=2.5)
+                return
+            except TimeoutError:
+                continue
+        raise AssertionError(f"the change was not noticed:\n{self.output}")
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

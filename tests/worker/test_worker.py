@@ -273,6 +273,27 @@ async def test_groups_reach_the_consumer_of_a_worker_too(layer: InMemoryChannelL
         await eventually(lambda: Jobs.seen == [1, "changed"])
 
 
+async def test_an_instance_that_fails_between_two_messages_is_reported(
+    layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Jobs(Recorder):
+        async def settings_changed(self, message: Message) -> None:
+            raise ValueError("bad settings")
+
+    async with Worker(Jobs.as_asgi(), ["jobs"], layer):
+        await send_jobs(layer, 1)
+        await eventually(lambda: Jobs.seen == [1])
+        await layer.group_add("settings", Jobs.instances[0].channel_name)
+        await layer.group_send("settings", {"type": "settings.changed"})
+        await eventually(lambda: caplog.records)
+        await send_jobs(layer, 1)
+        await eventually(lambda: Jobs.seen == [1, 1])
+    assert len(Jobs.instances) == 2
+    assert [record.getMessage() for record in caplog.records] == [
+        "The application for channel 'jobs' failed between two messages"
+    ]
+
+
 # The end
 
 

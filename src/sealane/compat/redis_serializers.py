@@ -106,7 +106,16 @@ class MissingSerializer(BaseMessageSerializer):
     exception: ClassVar[Exception | None] = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        raise self.exception or TypeError(f"{type(self).__name__} has no exception that says what is missing")
+        raise self._reason()
+
+    def _reason(self) -> Exception:
+        return self.exception or TypeError(f"{type(self).__name__} has no exception that says what is missing")
+
+    def as_bytes(self, message: Any, *args: Any, **kwargs: Any) -> bytes:
+        raise self._reason()
+
+    def from_bytes(self, message: bytes, *args: Any, **kwargs: Any) -> Any:
+        raise self._reason()
 
 
 class JSONSerializer(BaseMessageSerializer):

@@ -146,9 +146,9 @@ class Supervisor:
 
     def _wait_for_change(self, status: int) -> None:
         """Wait until a source file was changed, or a signal came."""
+        before = _source_files()
         sys.stderr.write(f"It ended with status {status}. Waiting for a source file to change.\n")
         sys.stderr.flush()
-        before = _source_files()
         while not self._signals and _source_files() == before:
             time.sleep(LOOK_AGAIN)
 

@@ -1,6 +1,7 @@
 """One running instance of an ASGI application for the scope type ``channel``: it handles a message at a time."""
 
 import asyncio
+import logging
 from typing import NamedTuple
 
 from sealane.consumers.ending import finish
@@ -8,6 +9,8 @@ from sealane.exceptions import IllegalEvent
 from sealane.types import ASGIApplication, Message, Scope
 
 __all__ = ["Instance", "Outcome"]
+
+logger = logging.getLogger("sealane.worker")
 
 
 class Outcome(NamedTuple):
@@ -106,6 +109,9 @@ class Instance:
         error = _error_of(task)
         if self._message is not None:
             self._settle(Outcome(taken=self._taken, over=True, error=error))
+        elif error is not None and not self._ending:
+            # As by a message of a group, or by a spawned task.
+            logger.error("The application for channel %r failed between two messages", self.channel, exc_info=error)
 
     def _settle(self, outcome: Outcome) -> None:
         self._message = None

@@ -16,9 +16,10 @@ __all__ = ["run_until_signal"]
 logger = logging.getLogger("sealane.worker")
 
 
-async def run_until_signal(worker: "Worker") -> None:
+async def run_until_signal(worker: "Worker", *, started: Callable[[], object] | None = None) -> None:
     """Work until SIGTERM or SIGINT, and to the end of what was begun. A second signal cancels that.
 
+    ``started()`` is called when signals are heard.
     Signals come to the main thread alone; elsewhere it works until ``worker.stop()`` is called.
     """
     task = asyncio.create_task(worker.handle(), name="sealane-worker")
@@ -36,6 +37,8 @@ async def run_until_signal(worker: "Worker") -> None:
             task.cancel()
 
     with _signals_to(received):
+        if started is not None:
+            started()
         # Not "await task": it is cancelled from here, which is no cancellation of the caller.
         try:
             await asyncio.wait([task])

@@ -49,7 +49,11 @@ def reason_of(error: BaseException) -> str:
     """Return the class and the text of an exception, in one line of bounded length."""
     if isinstance(error, RetryMessage):
         return "its handler asked for one more delivery than the maximum"
-    text = " ".join(str(error).split())
+    try:
+        text = " ".join(str(error).split())
+    except Exception:
+        # An exception of the project's own, whose text fails. It must not take its message along.
+        text = ""
     if len(text) > _REASON_LENGTH:
         text = f"{text[:_REASON_LENGTH]}..."
     name = type(error).__name__

@@ -137,8 +137,7 @@ class Worker:
 
         A worker may work again afterwards, in this event loop or in another one.
         """
-        if self._stopping is not None:
-            raise RuntimeError(f"{self!r} works already")
+        self._require_idle()
         self._stopping = stopping = asyncio.Event()
         options = self.options
         roster = Roster(options.max_applications, end_timeout=options.cancel_timeout)
@@ -182,6 +181,7 @@ class Worker:
             self._stopping.set()
 
     async def __aenter__(self) -> Self:
+        self._require_idle()
         self._task = asyncio.create_task(self.handle(), name="sealane-worker")
         await asyncio.sleep(0)  # its first step: from now on it takes messages
         return self
@@ -193,6 +193,10 @@ class Worker:
         assert task is not None
         self.stop()
         await task
+
+    def _require_idle(self) -> None:
+        if self._stopping is not None:
+            raise RuntimeError(f"{self!r} works already")
 
     async def _close(self) -> None:
         """Come to the end. A cancellation of this task, before or meanwhile, is the order to hurry."""

@@ -11,7 +11,7 @@ Make = Callable[..., RedisChannelLayer]
 
 
 def mailbox_of(layer: RedisChannelLayer) -> Mailbox:
-    return layer._mailbox()
+    return layer.here()
 
 
 def home_of(layer: RedisChannelLayer) -> StreamBranch:

@@ -58,7 +58,7 @@ async def written(link: Link) -> None:
 
 async def cancelled_on_its_way(layer: RedisLayer, call: Any) -> None:
     """Make a call, and cancel it when it was written."""
-    link = layer._mailbox().branch(0).link
+    link = layer.here().branch(0).link
     await eventually(lambda: not link.in_flight)
     task = asyncio.ensure_future(call)
     await written(link)
@@ -75,7 +75,7 @@ async def test_a_loop_that_stood_still_gets_the_replies_that_came(new_layer: New
     channel = await layer.new_channel()
     await layer.send("jobs", {"type": "warm"})
     await layer.receive("jobs")
-    link = layer._mailbox().branch(0).link
+    link = layer.here().branch(0).link
     calls = [
         asyncio.ensure_future(layer.send("jobs", {"type": "x"})),
         asyncio.ensure_future(layer.group_add("room", channel)),

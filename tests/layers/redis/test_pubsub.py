@@ -43,7 +43,7 @@ async def new_layer(key_prefix: str) -> AsyncIterator[NewLayer]:
 
 
 def branch_of(layer: RedisPubSubChannelLayer, shard: int = 0) -> TopicBranch:
-    branch = layer._mailbox().branch(shard)
+    branch = layer.here().branch(shard)
     assert isinstance(branch, TopicBranch)
     return branch
 

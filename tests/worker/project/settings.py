@@ -2,7 +2,6 @@
 
 import json
 import os
-from typing import Any
 
 SECRET_KEY = "for the tests only"
 DEBUG = os.environ.get("JOBS_DEBUG") == "1"
@@ -10,7 +9,7 @@ ALLOWED_HOSTS = ["*"]
 INSTALLED_APPS = ["sealane"]
 ROOT_URLCONF = "urls"
 ASGI_APPLICATION = "asgi.application"
-DATABASES: dict[str, Any] = {}
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
 CHANNEL_LAYERS = json.loads(os.environ["JOBS_LAYERS"])
 LOGGING = {
     "version": 1,

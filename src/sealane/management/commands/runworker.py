@@ -138,9 +138,12 @@ class Command(BaseCommand):
         shutdown = min(options["shutdown_timeout"], RELOAD_SHUTDOWN)
         try:
             worker = make({**options, "shutdown_timeout": shutdown}, cancel_timeout=RELOAD_CANCEL)
-        except BaseException:
+        except BaseException as error:
             self._ended.set()
-            raise
+            # Django watches the file that an error comes from: of the first one, before others were made of it.
+            while error.__cause__ is not None:
+                error = error.__cause__
+            raise error from None
         self.work(worker, options)
 
     def stop_worker(self) -> None:
@@ -155,15 +158,21 @@ class Command(BaseCommand):
                 return  # the loop has ended
             self._ended.wait(LEAVE_AFTER)
 
+    def announce(self, worker: Worker, options: dict[str, Any]) -> None:
+        """Say what the worker does, at once: whoever reads it through a pipe waits for it."""
+        delivery = "at least once" if options["ack"] else "at most once"
+        self.stdout.write(
+            f"Worker {os.getpid()} on {', '.join(worker.channels)}: {delivery}, {options['concurrency']} at a time, by "
+            f"{type(worker.channel_layer).__name__} {options['layer']!r}. Quit it with CONTROL-C."
+        )
+        self.stdout.flush()
+
     async def _work(self, worker: Worker, options: dict[str, Any]) -> None:
         self._running = worker, asyncio.get_running_loop()
-        self.stdout.write(_announcement(worker, options))
-        # Whoever reads it through a pipe waits for it.
-        self.stdout.flush()
         if self._stop_asked.is_set():
             return
         try:
-            await run_until_signal(worker)
+            await run_until_signal(worker, started=lambda: self.announce(worker, options))
         finally:
             for layer in channel_layers.created().values():
                 await layer.close()
@@ -182,11 +191,3 @@ def make(options: dict[str, Any], **changes: Any) -> Worker:
         "shutdown_timeout",
     )
     return make_worker(options["channels"], options["layer"], **{name: options[name] for name in names}, **changes)
-
-
-def _announcement(worker: Worker, options: dict[str, Any]) -> str:
-    delivery = "at least once" if options["ack"] else "at most once"
-    return (
-        f"Worker {os.getpid()} on {', '.join(worker.channels)}: {delivery}, {options['concurrency']} at a time, by "
-        f"{type(worker.channel_layer).__name__} {options['layer']!r}. Quit it with CONTROL-C."
-    )

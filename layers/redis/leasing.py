@@ -1,0 +1,292 @@
+"""Acknowledged deliveries of one event loop: who waits for one here, and when a lease may have ended."""
+
+import asyncio
+import contextlib
+import time
+from collections import Counter, OrderedDict
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from sealane.exceptions import ChannelClosed
+from sealane.layers.delivery import Terms
+from sealane.layers.redis.script import Script
+
+if TYPE_CHECKING:
+    from sealane.layers.redis.branch import Branch
+    from sealane.layers.redis.mailbox import Mailbox
+
+__all__ = ["Leased", "Leasing"]
+
+#: For how long one who waits no longer stays until Redis knows it, in seconds.
+_LEAVING: Final = 0.25
+
+#: What became of a `lease`: the mailbox is not there.
+_FORGOTTEN: Final = 3
+
+#: After how many milliseconds it is looked again at the earliest.
+_AGAIN: Final = 20
+
+#: Of how many leases it is remembered that they were given out here: an entry that is read again brings them again.
+_REMEMBERED: Final = 10_000
+
+_Call = tuple[Script, tuple[Any, ...]]
+
+
+class Leased(NamedTuple):
+    """A message that was leased to somebody here."""
+
+    channel: str
+    stamp: str
+    #: The number of the lease.
+    lease: str
+    attempt: int
+    #: When it was first delivered, in milliseconds since the epoch, by the server's clock.
+    first_seen: int
+    #: When the lease ends, by ``time.monotonic()``, about.
+    until: float
+    #: As it was sent.
+    data: bytes
+
+
+class _Waiter:
+    """Somebody who waits for one delivery."""
+
+    __slots__ = ("asked", "channel", "entry", "future", "terms")
+
+    def __init__(self, channel: str, entry: str, terms: Terms, future: "asyncio.Future[Leased]") -> None:
+        self.channel = channel
+        #: What stands for it in the queue in Redis.
+        self.entry = entry
+        self.terms = terms
+        self.future = future
+        #: How many times it was entered there, or may have been: once given something, it may still be there.
+        self.asked = 0
+
+
+class Leasing:
+    """The part of a mailbox that has to do with deliveries.
+
+    Whoever waits stands in the queue in Redis under a token of its own, with its terms: whichever call brings a message
+    leases it to them, and posts it to the mailbox. Where somebody waits here it is looked now and then, in a script,
+    whether a lease has ended: when the first one ends as far as is known, at the latest after the shortest time for
+    which somebody here leases, as others will have done it for about as long, and after the time in which a mailbox
+    shows three times that it lives.
+    """
+
+    def __init__(self, mailbox: "Mailbox") -> None:
+        self.mailbox = mailbox
+        self.options = mailbox.options
+        self.scripts = mailbox.options.scripts
+        self._waiters: dict[str, _Waiter] = {}
+        #: How many wait here for a delivery from a channel.
+        self.waiting: Counter[str] = Counter()
+        self._tokens = 0
+        self._looking: dict[str, asyncio.TimerHandle] = {}
+        # Leases that were given out here, by stamp and number: a server that has lost its data counts from 1 again.
+        self._given: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    def _branch(self, channel: str) -> "Branch":
+        return self.mailbox.branch(self.options.shards.of_channel(channel))
+
+    # Whoever waits
+
+    async def receive(self, channel: str, terms: Terms) -> Leased:
+        """Wait for a message, and lease it. Cancelled, it loses none, and none counts as delivered."""
+        branch = self._branch(channel)
+        branch.open()
+        token = f"{self._tokens:x}"
+        self._tokens += 1
+        waiter = _Waiter(channel, self._entry(token, terms), terms, self.mailbox.loop.create_future())
+        call = branch.run(*self._lease(waiter))
+        self._waiters[token] = waiter
+        self.waiting[channel] += 1
+        call.add_done_callback(lambda call: self._on_asked(waiter, call))
+        try:
+            leased = await waiter.future
+        except BaseException as exc:
+            leaving = self._leave(branch, waiter)
+            if leaving and branch.link.connected and not isinstance(exc, GeneratorExit):
+                # The loop may end right after this, and the next message would be for nobody.
+                await asyncio.wait(leaving, timeout=_LEAVING)
+            raise
+        finally:
+            self._forget(token, waiter)
+        if waiter.asked > 1:
+            branch.try_run(self.scripts.unwait, channel, waiter.entry, 0)
+        return leased
+
+    def _entry(self, token: str, terms: Terms) -> str:
+        options = self.options
+        shift = round(terms.expiry * 1000) - options.expiry
+        return (
+            f"{self.mailbox.id} {token} {max(1, round(terms.visibility_timeout * 1000))} {terms.max_deliveries or 0} "
+            f"{terms.dead_letter_channel} {terms.capacity} {shift}"
+        )
+
+    def _lease(self, waiter: _Waiter) -> tuple[Any, ...]:
+        options = self.options
+        waiter.asked += 1
+        return self.scripts.lease, options.maxlen, options.expiry, waiter.channel, waiter.entry, options.remembered
+
+    def _forget(self, token: str, waiter: _Waiter) -> None:
+        if self._waiters.pop(token, None) is not None:
+            channel = waiter.channel
+            self.waiting[channel] -= 1
+            if not self.waiting[channel]:
+                del self.waiting[channel]
+
+    def _leave(self, branch: "Branch", waiter: _Waiter) -> "list[asyncio.Future[Any]]":
+        """Leave the queue; give back what was given meanwhile."""
+        future = waiter.future
+        calls = [branch.try_run(self.scripts.unwait, waiter.channel, waiter.entry, 0)]
+        if future.done() and not future.cancelled() and future.exception() is None:
+            calls.append(self._release(branch, future.result()))
+        return [call for call in calls if call is not None]
+
+    def _release(self, branch: "Branch", leased: Leased) -> "asyncio.Future[Any] | None":
+        options = self.options
+        call = branch.try_run(
+            self.scripts.retry, options.maxlen, options.expiry, leased.channel, leased.stamp, leased.lease, -1
+        )
+        if call is not None:
+            call.add_done_callback(self._on_released)
+        return call
+
+    def _on_released(self, call: "asyncio.Future[Any]") -> None:
+        # Where it could not be told, the lease ends by itself.
+        if not call.cancelled() and call.exception() is None and call.result() is not None:
+            self.mailbox.counters.released += call.result()[0]
+            self.count(call.result())
+
+    def _on_asked(self, waiter: _Waiter, call: "asyncio.Future[Any]") -> None:
+        if call.cancelled():
+            return
+        error = call.exception()
+        if error is None:
+            self._heed(waiter.channel, call.result())
+        elif not waiter.future.done():
+            waiter.future.set_exception(error)
+
+    def count(self, reply: list[int]) -> None:
+        """Count what a script did beside its work."""
+        counters = self.mailbox.counters
+        _, _, expired, aside, dropped = reply
+        counters.dropped_expired += expired
+        counters.dead_lettered += aside
+        counters.dropped_full += dropped
+
+    # What was posted
+
+    def accept(self, branch: "Branch", address: bytes, data: bytes) -> None:
+        """Give a message to whoever waits for it; back to Redis where nobody does."""
+        try:
+            token, stamp, lease, attempt, first_seen, due, channel = address.decode().split(" ")
+            until = self._here(branch, int(due))
+            leased = Leased(channel, stamp, lease, int(attempt), int(first_seen), until, data)
+        except ValueError:
+            self.mailbox.note_foreign(branch)
+            return
+        if (stamp, lease) in self._given:
+            return  # it was read again
+        waiter = self._waiters.get(token)
+        if waiter is None or waiter.channel != channel or waiter.future.done() or branch.flushing:
+            self._release(branch, leased)
+            if waiter is not None and not waiter.future.done():
+                self._ask_again(waiter)
+            return
+        self._given[stamp, lease] = None
+        if len(self._given) > _REMEMBERED:
+            self._given.popitem(last=False)
+        self.mailbox.counters.redelivered += leased.attempt > 1
+        waiter.future.set_result(leased)
+
+    def _here(self, branch: "Branch", due: int) -> float:
+        """Return when something is due by the clock of this process."""
+        offset = branch.offset
+        return time.monotonic() if offset is None else due / 1000 - offset
+
+    def _ask_again(self, waiter: _Waiter) -> None:
+        call = self._branch(waiter.channel).try_run(*self._lease(waiter))
+        if call is not None:
+            call.add_done_callback(lambda call: self._on_asked(waiter, call))
+
+    # Leases that end
+
+    def _heed(self, channel: str, reply: list[int]) -> None:
+        self.count(reply)
+        if reply[0] == _FORGOTTEN:
+            self._branch(channel).heal()
+        self.look_after(channel, reply[1])
+
+    def look_after(self, channel: str, milliseconds: int) -> None:
+        """Look after so long whether something is due in a channel; below 0: nothing is, as far as is known."""
+        limits = [waiter.terms.visibility_timeout for waiter in self._waiters.values() if waiter.channel == channel]
+        if limits:
+            limits.append(self.options.lease / 3000)
+        if milliseconds >= 0:
+            # After the turn of the millisecond; and what is due already cannot be given to anybody now.
+            limits.append(max(milliseconds + 1, _AGAIN) / 1000)
+        if limits and not self.mailbox.closed:
+            loop = self.mailbox.loop
+            at = loop.time() + min(limits)
+            timer = self._looking.get(channel)
+            if timer is None or timer.when() > at:
+                if timer is not None:
+                    timer.cancel()
+                self._looking[channel] = loop.call_at(at, self._look, channel)
+
+    def _look(self, channel: str) -> None:
+        del self._looking[channel]
+        options = self.options
+        waiters = [
+            waiter for waiter in self._waiters.values() if waiter.channel == channel and not waiter.future.done()
+        ]
+        for waiter in waiters:
+            waiter.asked += 1
+        entries = [waiter.entry for waiter in waiters]
+        call = self._branch(channel).try_run(
+            self.scripts.look, options.maxlen, options.expiry, channel, options.remembered, *entries
+        )
+        if call is None:
+            self.look_after(channel, -1)
+        else:
+            call.add_done_callback(lambda call: self._on_looked(channel, call))
+
+    def _on_looked(self, channel: str, call: "asyncio.Future[Any]") -> None:
+        if call.cancelled() or call.exception() is not None:
+            self.look_after(channel, -1)
+            return
+        reply = call.result()
+        # Where nobody waits here, the others see to what is due later.
+        self._heed(channel, reply if channel in self.waiting else [reply[0], -1, *reply[2:]])
+
+    # What the server is told again
+
+    def restoration(self, channel: str) -> list[_Call]:
+        """Return the calls that enter those who wait for a delivery from a channel again."""
+        calls: list[_Call] = []
+        for waiter in self._waiters.values():
+            if waiter.channel == channel and not waiter.future.done():
+                script, *arguments = self._lease(waiter)
+                calls.append((script, tuple(arguments)))
+        return calls
+
+    def wants(self, entry: object) -> bool:
+        """Return whether whoever has this entry in the queue in Redis still waits."""
+        return any(waiter.entry == entry and not waiter.future.done() for waiter in self._waiters.values())
+
+    # The end
+
+    def close_here(self) -> None:
+        """End all who wait for a delivery. May be called in any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits
+            self.mailbox.loop.call_soon_threadsafe(self.end)
+
+    def end(self, channel: str | None = None) -> None:
+        """End those who wait for a delivery from a channel; without one, all."""
+        for waiter in list(self._waiters.values()):
+            if channel in (None, waiter.channel) and not waiter.future.done():
+                waiter.future.set_exception(ChannelClosed(waiter.channel))
+        if channel is None:
+            for timer in self._looking.values():
+                timer.cancel()
+            self._looking.clear()
