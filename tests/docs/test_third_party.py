@@ -23,7 +23,7 @@ def test_the_line_works(tmp_path: Path) -> None:
     """In a process of its own: it holds for the whole of one."""
     (block,) = [block for block in blocks_of(PAGE) if block.language == "python"]
     block.write(tmp_path)
-    code = "import mysite.settings, channels.consumer, sealane.consumers as ours; "
+    code = "import mysite, channels.consumer, sealane.consumers as ours; "
     code += "assert channels.consumer.AsyncConsumer is ours.AsyncConsumer"
     path = [str(tmp_path), str(ROOT / "src")]
     subprocess.run([sys.executable, "-c", f"import sys; sys.path[:0] = {path}; {code}"], check=True)
