@@ -267,6 +267,9 @@ def test_a_package_that_may_be_something_else_stays() -> None:
         ('a = ("channels.layers." "get_channel_layer")\n', 1, "is a part of a name"),
         ('INSTALLED_APPS.insert(0, "daphne")\n', 1, "'sealane' has to be the first"),
         ('INSTALLED_APPS.extend(["channels"])\n', 1, "'sealane' has to be the first"),
+        ('INSTALLED_APPS = env.list("APPS", default=["channels"])\n', 1, "'sealane' has to be the first"),
+        ('INSTALLED_APPS = A + (["daphne"] if b else [])\n', 1, "'sealane' has to be the first"),
+        ("def f():\n    global channels\n    import channels.layers\n", 3, "may also come from another scope"),
         ('LOGGING = {"loggers": {"daphne.server": {}}}\n', 1, "your server's own takes its place"),
         ("import channels\ndef f(:\n", 2, "cannot be read as Python, and is left alone"),
     ],
@@ -297,6 +300,7 @@ def test_a_part_of_an_import_stays() -> None:
         ('x: "channels.consumer.AsyncConsumer"', 'x: "sealane.consumers.AsyncConsumer"'),
         ('apps.is_installed("channels")', 'apps.is_installed("sealane")'),
         ('"channels" in settings.INSTALLED_APPS', '"sealane" in settings.INSTALLED_APPS'),
+        ('logging.getLogger("django.channels")', 'logging.getLogger("sealane")'),
         ('logging.getLogger("channels_redis.core")', 'logging.getLogger("sealane.layers.redis")'),
         ('L = {"loggers": {"django.channels": {}, "django.channels.server": {}}}',
          'L = {"loggers": {"sealane": {}, "django.channels.server": {}}}'),
@@ -310,6 +314,10 @@ def test_a_part_of_an_import_stays() -> None:
 )  # fmt: skip
 def test_names_in_texts(before: str, after: str) -> None:
     assert_becomes(before, after)
+
+
+def test_files_about_other_channels_are_not_even_parsed() -> None:
+    assert rewritten("red, green = channels  # of an image\nprint 'Python 2'\n")[1] == []
 
 
 def test_two_loggers_do_not_become_one() -> None:

@@ -127,6 +127,8 @@ class Bindings(cst.CSTVisitor):
         assert scope is not None
         imports, others = self._parsed.meanings_in(scope, binding.name)
         ways = [f"line {line}" for line in sorted(others)]
+        if binding.name in self._imports.shared:
+            ways.append("another scope")
         if any((item.node, binding.name) not in self._by_statement for item in imports):
             ways.append("another import")
         if ways:
@@ -188,6 +190,11 @@ class _Imports(cst.CSTVisitor):
     def __init__(self) -> None:
         super().__init__()
         self.found: list[cst.Import | cst.ImportFrom] = []
+        #: The names that some scope takes from another one, to assign to them there.
+        self.shared: set[str] = set()
+
+    def visit_NameItem(self, node: cst.NameItem) -> None:
+        self.shared.add(node.name.value)
 
     def visit_Import(self, node: cst.Import) -> None:
         self.found.append(node)

@@ -64,6 +64,12 @@ class _Lists(cst.CSTVisitor):
             value, whole = value.left, whole
         if isinstance(value, cst.List | cst.Tuple) and value.elements:
             self._rewrite(name, value, first=whole and name.rpartition(".")[2] == "INSTALLED_APPS")
+        elif not isinstance(value, cst.List | cst.Tuple):
+            walk = _Literals()
+            value.visit(walk)
+            for literal in walk.found:
+                self.seen.add(literal)
+                self._find(literal, f"{name} has {self._parsed.source(literal)}: {_FIRST}")
 
     def _rewrite(self, name: str, value: cst.List | cst.Tuple, *, first: bool) -> None:
         elements = list(value.elements)
@@ -123,6 +129,18 @@ class _Lists(cst.CSTVisitor):
 
     def _find(self, node: cst.CSTNode, text: str) -> None:
         self.changes.findings.append(self._parsed.finding(node, text))
+
+
+class _Literals(cst.CSTVisitor):
+    """The applications that go, somewhere in an expression: a default of the environment, or a condition."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[cst.SimpleString] = []
+
+    def visit_SimpleString(self, node: cst.SimpleString) -> None:
+        if text_of(node) in _OLD:
+            self.found.append(node)
 
 
 def _is_list_of_apps(name: str) -> bool:

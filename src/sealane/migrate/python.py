@@ -13,7 +13,10 @@ from sealane.migrate.strings import rewrite_strings
 
 __all__ = ["rewrite_python"]
 
-_MENTIONED = re.compile(r"\b(channels|channels_redis|daphne)\b")
+#: Parsing takes long, and "channels" is a word of many other trades: of images, of payments.
+_MENTIONED = re.compile(
+    r"""\b(?:import|from)\b[^\n]*\bchannels\b|["'.]channels\b|\bchannels\.[a-z]|\bchannels_redis\b|\bdaphne\b"""
+)
 
 
 def rewrite_python(text: str, names: Names, newline: str = "\n") -> Changes:
