@@ -53,8 +53,7 @@ class BaseChannelLayer(NameChecks, ABC):
         dict, UnserializableMessage (a TypeError) for what a message may not hold, MessageTooLarge, and ChannelFull
         from ``send()`` only. They are raised before anything was sent.
 
-    A layer of your own subclasses it, defines the abstract methods, the groups, ``flush()`` and what it has to do to
-    close a channel and itself, and calls ``require_valid_channel_name()``,
+    A layer of your own subclasses it, defines the calls, and uses ``require_valid_channel_name()``,
     ``require_valid_group_name()`` and ``pack()`` for the checks.
     """
 

@@ -32,7 +32,7 @@ def run_programs(python: str | Path, url: str, programs: tuple[str, ...], *, sea
     path = [str(ROOT), *([str(ROOT / "src")] if sealane else [])]
     option = ["--sealane"] if sealane else []
     arguments = [str(python), "-W", "ignore", "-m", "tests.compat.transcripts", *option, *programs]
-    return _json_of(arguments, PYTHONPATH=os.pathsep.join(path), COMPAT_REDIS=url)
+    return _json_of(arguments, PYTHONPATH=os.pathsep.join(path), COMPAT_REDIS=url, COMPAT_WAIT="30" if sealane else "4")
 
 
 def _json_of(arguments: list[str], **environment: str) -> dict[str, Any]:

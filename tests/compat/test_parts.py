@@ -12,10 +12,11 @@ from sealane.compat.distribution import ReleaseInfo
 from sealane.compat.naming import name_that_thing
 from sealane.compat.redis_hosts import create_pool, decode_hosts
 from sealane.compat.sessions import InstanceSessionWrapper
-from sealane.consumers import AsyncConsumer
-from sealane.layers import ChannelLayerManager, InMemoryChannelLayer
-from sealane.testing import ApplicationCommunicator
+from sealane.consumers import AsyncConsumer, AsyncWebsocketConsumer
+from sealane.layers import ChannelLayerManager, InMemoryChannelLayer, channel_layers
+from sealane.testing import ApplicationCommunicator, WebsocketCommunicator
 from sealane.types import Message
+from tests.compat.former_layer import FormerLayer
 
 
 def test_names_of_things() -> None:
@@ -150,3 +151,25 @@ def test_the_backends_of_the_registry() -> None:
     assert layers.backends == {"default": first}
     layers.backends = {}
     assert layers["default"] is not first
+
+
+async def test_a_layer_that_was_written_for_channels() -> None:
+    class Consumer(AsyncWebsocketConsumer):
+        groups = ["news"]
+
+        async def news_item(self, message: Message) -> None:
+            await self.send(text_data=message["text"])
+
+    settings = {"default": {"BACKEND": "tests.compat.former_layer.FormerLayer", "CONFIG": {"capacity": 5}}}
+    with override_settings(CHANNEL_LAYERS=settings):
+        layer = channel_layers["default"]
+        assert isinstance(layer, FormerLayer)
+        communicator = WebsocketCommunicator(Consumer.as_asgi(), "/")
+        assert await communicator.connect(10) == (True, None)
+        await layer.group_send("news", {"type": "news.item", "text": "one"})
+        assert await communicator.receive_from(10) == "one"
+        await communicator.disconnect(timeout=10)
+        assert layer.members["news"] == set()
+        await layer.close()
+        with pytest.raises(NotImplementedError, match=r"flush\(\) is not implemented by FormerLayer"):
+            await layer.flush()

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PROGRAMS", "REDIS_PROGRAMS", "Transcript", "case", "configure", "failing", "run_program"]
+__all__ = ["PROGRAMS", "REDIS_PROGRAMS", "WAIT", "Transcript", "case", "configure", "failing", "run_program"]
 
 #: What there is to run.
 PROGRAMS = ("consumers", "sync_consumers", "http", "routing", "middleware", "testing", "database", "layers", "worker")
@@ -27,7 +27,11 @@ PROGRAMS = ("consumers", "sync_consumers", "http", "routing", "middleware", "tes
 REDIS_PROGRAMS = ("redis_core", "redis_pubsub")
 
 #: Seconds that a case may take, which only bound a hang.
-PATIENCE = 60.0
+PATIENCE = 120.0
+
+#: Seconds that a program waits for what has to come. Where an application has failed, communicators of Channels wait all
+#: the time, so it is less there.
+WAIT = float(os.environ.get("COMPAT_WAIT", "30"))
 
 Case = Callable[["Transcript"], Awaitable[None]]
 

@@ -9,7 +9,7 @@ from channels.generic.websocket import AsyncJsonWebsocketConsumer, AsyncWebsocke
 from channels.layers import get_channel_layer
 from channels.testing import ApplicationCommunicator
 
-from tests.compat.transcripts import Transcript, case, failing
+from tests.compat.transcripts import WAIT, Transcript, case, failing
 
 CONNECT = {"type": "websocket.connect"}
 LEAVE = {"type": "websocket.disconnect", "code": 1001}
@@ -28,7 +28,7 @@ def frame(text=None, data=None):
 async def ended(out, communicator):
     """Say how the application ended."""
     try:
-        await communicator.wait(10)
+        await communicator.wait(WAIT)
     except Exception as error:
         names = [base.__name__ for base in type(error).__mro__ if base.__module__ == "builtins"]
         out.say("ended with", names[0])
@@ -49,7 +49,7 @@ async def handlers_by_type(out: Transcript) -> None:
 
     communicator = ApplicationCommunicator(Consumer.as_asgi(), {"type": "test"})
     await communicator.send_input({"type": "test.one", "n": 1})
-    out.say(await communicator.receive_output(10))
+    out.say(await communicator.receive_output(WAIT))
     await communicator.send_input({"type": "test.two.more"})
     await ended(out, communicator)
 
@@ -80,7 +80,7 @@ async def as_asgi(out: Transcript) -> None:
     out.say(application.__name__, application.__doc__)
     communicator = ApplicationCommunicator(application, {"type": "test"})
     await communicator.send_input({"type": "test.ask"})
-    out.say(await communicator.receive_output(10))
+    out.say(await communicator.receive_output(WAIT))
 
 
 @case
@@ -92,10 +92,10 @@ async def echo(out: Transcript) -> None:
 
     communicator = socket(Echo)
     await communicator.send_input(CONNECT)
-    out.say(await communicator.receive_output(10))
+    out.say(await communicator.receive_output(WAIT))
     for event in (frame("hello"), frame(""), frame(None, b"\x00\xff"), {"type": "websocket.receive", "text": "bare"}):
         await communicator.send_input(event)
-        out.say(await communicator.receive_output(10))
+        out.say(await communicator.receive_output(WAIT))
     await communicator.send_input(LEAVE)
     await ended(out, communicator)
 
@@ -112,7 +112,7 @@ async def both_text_and_bytes(out: Transcript) -> None:
     communicator = socket(Consumer)
     await communicator.send_input(CONNECT)
     for _ in range(3):
-        out.say(await communicator.receive_output(10))
+        out.say(await communicator.receive_output(WAIT))
 
 
 @case
@@ -123,7 +123,7 @@ async def accepting(out: Transcript) -> None:
 
     communicator = socket(Consumer, subprotocols=["v1", "v2"])
     await communicator.send_input(CONNECT)
-    out.say(await communicator.receive_output(10))
+    out.say(await communicator.receive_output(WAIT))
 
 
 @case
@@ -134,7 +134,7 @@ async def accepting_by_exception(out: Transcript) -> None:
 
     communicator = socket(Consumer)
     await communicator.send_input(CONNECT)
-    out.say(await communicator.receive_output(10))
+    out.say(await communicator.receive_output(WAIT))
 
 
 @case
@@ -154,7 +154,7 @@ async def refusing(out: Transcript) -> None:
     for consumer in (Closes, ClosesWithCode, Denies):
         communicator = socket(consumer)
         await communicator.send_input(CONNECT)
-        out.say(consumer.__name__, await communicator.receive_output(10))
+        out.say(consumer.__name__, await communicator.receive_output(WAIT))
         await communicator.send_input({"type": "websocket.disconnect", "code": 1006})
         await ended(out, communicator)
 
@@ -172,7 +172,7 @@ async def neither_accepting_nor_refusing(out: Transcript) -> None:
     await communicator.send_input(CONNECT)
     out.say("nothing", await communicator.receive_nothing())
     await communicator.send_input({"type": "late"})
-    out.say(await communicator.receive_output(10))
+    out.say(await communicator.receive_output(WAIT))
 
 
 @case
@@ -199,12 +199,12 @@ async def closing(out: Transcript) -> None:
     for text in ("plain", "code", "reason", "true", "send", "send code"):
         communicator = socket(Consumer)
         await communicator.send_input(CONNECT)
-        await communicator.receive_output(10)
+        await communicator.receive_output(WAIT)
         await communicator.send_input(frame(text))
-        event = await communicator.receive_output(10)
+        event = await communicator.receive_output(WAIT)
         out.say(text, event)
         if event["type"] == "websocket.send":
-            out.say(await communicator.receive_output(10))
+            out.say(await communicator.receive_output(WAIT))
         await communicator.send_input({"type": "websocket.disconnect", "code": 4999})
         await ended(out, communicator)
 
@@ -219,7 +219,7 @@ async def leaving(out: Transcript) -> None:
 
     communicator = socket(Consumer)
     await communicator.send_input(CONNECT)
-    await communicator.receive_output(10)
+    await communicator.receive_output(WAIT)
     out.say("members", len(get_channel_layer().groups["news"]))
     await communicator.send_input(LEAVE)
     await ended(out, communicator)
@@ -239,15 +239,15 @@ async def groups(out: Transcript) -> None:
     first, second = socket(Consumer, path="/first"), socket(Consumer, path="/second")
     for communicator in (first, second):
         await communicator.send_input(CONNECT)
-        await communicator.receive_output(10)
+        await communicator.receive_output(WAIT)
     await get_channel_layer().group_send("news", {"type": "news.item", "text": "one", "list": [1, {"a": None}]})
     await get_channel_layer().group_send("news", {"type": "news.item", "text": "two"})
     for communicator in (first, second):
-        out.say(await communicator.receive_output(10), await communicator.receive_output(10))
+        out.say(await communicator.receive_output(WAIT), await communicator.receive_output(WAIT))
     await first.send_input(LEAVE)
     await ended(out, first)
     await get_channel_layer().group_send("news", {"type": "news.item", "text": "three"})
-    out.say(await second.receive_output(10))
+    out.say(await second.receive_output(WAIT))
 
 
 @case
@@ -270,13 +270,13 @@ async def joining_in_a_handler(out: Transcript) -> None:
     first, second = socket(Consumer), socket(Consumer)
     for communicator in (first, second):
         await communicator.send_input(CONNECT)
-        out.say(await communicator.receive_output(10))
+        out.say(await communicator.receive_output(WAIT))
     await first.send_input(frame("hi"))
-    out.say(await first.receive_output(10), await second.receive_output(10))
+    out.say(await first.receive_output(WAIT), await second.receive_output(WAIT))
     await second.send_input(LEAVE)
     await ended(out, second)
     await first.send_input(frame("alone"))
-    out.say(await first.receive_output(10))
+    out.say(await first.receive_output(WAIT))
     await first.send_input(LEAVE)
     await ended(out, first)
 
@@ -291,7 +291,7 @@ async def order_of_a_slow_handler(out: Transcript) -> None:
 
     communicator = socket(Consumer)
     await communicator.send_input(CONNECT)
-    await communicator.receive_output(10)
+    await communicator.receive_output(WAIT)
     for text in ("1", "2", "3"):
         await communicator.send_input(frame(text))
     await communicator.send_input(LEAVE)
@@ -312,9 +312,9 @@ async def to_a_single_channel(out: Transcript) -> None:
 
     communicator = socket(Consumer)
     await communicator.send_input(CONNECT)
-    await communicator.receive_output(10)
+    await communicator.receive_output(WAIT)
     await get_channel_layer().send(names[0], {"type": "whisper", "text": "psst"})
-    out.say(await communicator.receive_output(10))
+    out.say(await communicator.receive_output(WAIT))
 
 
 @case
@@ -328,7 +328,7 @@ async def without_a_layer(out: Transcript) -> None:
 
     communicator = socket(Consumer)
     await communicator.send_input(CONNECT)
-    out.say(await communicator.receive_output(10))
+    out.say(await communicator.receive_output(WAIT))
 
 
 @case
@@ -339,7 +339,7 @@ async def groups_without_a_layer(out: Transcript) -> None:
 
     communicator = socket(Consumer)
     await communicator.send_input(CONNECT)
-    await failing(out, "connect", lambda: communicator.receive_output(10), text=False)
+    await failing(out, "connect", lambda: communicator.receive_output(WAIT), text=False)
 
 
 @case
@@ -351,7 +351,7 @@ async def stop_consumer_in_connect(out: Transcript) -> None:
 
     communicator = socket(Consumer)
     await communicator.send_input(CONNECT)
-    out.say(await communicator.receive_output(10))
+    out.say(await communicator.receive_output(WAIT))
     await ended(out, communicator)
 
 
@@ -363,7 +363,7 @@ async def an_error_in_a_handler(out: Transcript) -> None:
 
     communicator = socket(Consumer)
     await communicator.send_input(CONNECT)
-    await communicator.receive_output(10)
+    await communicator.receive_output(WAIT)
     await communicator.send_input(frame("x"))
     await ended(out, communicator)
 
@@ -381,7 +381,7 @@ async def disconnect_after_an_error(out: Transcript) -> None:
 
     communicator = socket(Consumer)
     await communicator.send_input(CONNECT)
-    await communicator.receive_output(10)
+    await communicator.receive_output(WAIT)
     await communicator.send_input(frame("x"))
     await ended(out, communicator)
     out.say("members", len(get_channel_layer().groups.get("news", ())))
@@ -391,7 +391,7 @@ async def disconnect_after_an_error(out: Transcript) -> None:
 async def an_unknown_type_from_the_client(out: Transcript) -> None:
     communicator = ApplicationCommunicator(AsyncConsumer.as_asgi(), {"type": "test"})
     await communicator.send_input({"type": "nobody.knows"})
-    await failing(out, "unknown type", lambda: communicator.wait(10), text=False)
+    await failing(out, "unknown type", lambda: communicator.wait(WAIT), text=False)
 
 
 @case
@@ -404,7 +404,7 @@ async def an_unknown_type_from_the_layer(out: Transcript) -> None:
 
     communicator = socket(Consumer)
     await communicator.send_input(CONNECT)
-    await communicator.receive_output(10)
+    await communicator.receive_output(WAIT)
     await get_channel_layer().group_send("news", {"type": "nobody.knows"})
     await communicator.receive_nothing()
     await failing(out, "then", lambda: still_echoes(communicator), text=False)
@@ -413,7 +413,7 @@ async def an_unknown_type_from_the_layer(out: Transcript) -> None:
 async def still_echoes(communicator):
     """Whether a frame comes back."""
     await communicator.send_input(frame("still there"))
-    return await communicator.receive_output(10)
+    return await communicator.receive_output(WAIT)
 
 
 @case
@@ -426,7 +426,7 @@ async def a_method_of_the_framework_from_the_layer(out: Transcript) -> None:
 
     communicator = socket(Consumer)
     await communicator.send_input(CONNECT)
-    await communicator.receive_output(10)
+    await communicator.receive_output(WAIT)
     await get_channel_layer().group_send("news", {"type": "close"})
     await communicator.receive_nothing()
     await failing(out, "then", lambda: still_echoes(communicator), text=False)
@@ -443,9 +443,9 @@ async def frames_from_the_layer(out: Transcript) -> None:
 
     communicator = socket(Consumer)
     await communicator.send_input(CONNECT)
-    await communicator.receive_output(10)
+    await communicator.receive_output(WAIT)
     await get_channel_layer().group_send("news", {"type": "websocket.send", "text": "ready"})
-    out.say(await communicator.receive_output(10))
+    out.say(await communicator.receive_output(WAIT))
 
 
 @case
@@ -457,9 +457,9 @@ async def sending_after_the_end(out: Transcript) -> None:
 
     communicator = socket(Consumer)
     await communicator.send_input(CONNECT)
-    await communicator.receive_output(10)
+    await communicator.receive_output(WAIT)
     await communicator.send_input(frame("x"))
-    out.say(await communicator.receive_output(10))
+    out.say(await communicator.receive_output(WAIT))
     out.say("nothing more", await communicator.receive_nothing())
 
 
@@ -474,11 +474,11 @@ async def json_frames(out: Transcript) -> None:
 
     communicator = socket(Consumer)
     await communicator.send_input(CONNECT)
-    await communicator.receive_output(10)
+    await communicator.receive_output(WAIT)
     for text in ('{"a": [1, 2.5, null, "\\u00e9"]}', '"last"'):
         await communicator.send_input(frame(text))
-        out.say(await communicator.receive_output(10))
-    out.say(await communicator.receive_output(10), await communicator.receive_output(10))
+        out.say(await communicator.receive_output(WAIT))
+    out.say(await communicator.receive_output(WAIT), await communicator.receive_output(WAIT))
 
 
 @case
@@ -507,18 +507,18 @@ async def json_of_ones_own(out: Transcript) -> None:
 
     communicator = socket(Accepting)
     await communicator.send_input(CONNECT)
-    await communicator.receive_output(10)
+    await communicator.receive_output(WAIT)
     await communicator.send_input(frame("a,b"))
-    out.say(await communicator.receive_output(10))
+    out.say(await communicator.receive_output(WAIT))
 
 
 async def bad_frame(out, event):
     """Say what comes of a frame that a JSON consumer cannot read."""
     communicator = socket(AsyncJsonWebsocketConsumer)
     await communicator.send_input(CONNECT)
-    await communicator.receive_output(10)
+    await communicator.receive_output(WAIT)
     await communicator.send_input(event)
-    await failing(out, "bad frame", lambda: communicator.receive_output(10), text=False)
+    await failing(out, "bad frame", lambda: communicator.receive_output(WAIT), text=False)
 
 
 @case
@@ -554,9 +554,9 @@ async def overriding_dispatch(out: Transcript) -> None:
 
     communicator = socket(Consumer)
     await communicator.send_input(CONNECT)
-    await communicator.receive_output(10)
+    await communicator.receive_output(WAIT)
     await get_channel_layer().group_send("news", {"type": "news.item"})
-    out.say(await communicator.receive_output(10))
+    out.say(await communicator.receive_output(WAIT))
     await communicator.send_input(LEAVE)
     await ended(out, communicator)
 
@@ -609,6 +609,6 @@ async def a_tuple_in_a_message(out: Transcript) -> None:
 
     communicator = socket(Consumer)
     await communicator.send_input(CONNECT)
-    await communicator.receive_output(10)
+    await communicator.receive_output(WAIT)
     await get_channel_layer().group_send("news", {"type": "news.item", "pair": (1, 2)})
-    out.say(await communicator.receive_output(10))
+    out.say(await communicator.receive_output(WAIT))

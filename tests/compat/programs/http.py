@@ -3,7 +3,7 @@
 from channels.generic.http import AsyncHttpConsumer
 from channels.testing import ApplicationCommunicator, HttpCommunicator
 
-from tests.compat.transcripts import Transcript, case, failing
+from tests.compat.transcripts import WAIT, Transcript, case, failing
 
 
 @case
@@ -19,8 +19,8 @@ async def a_response(out: Transcript) -> None:
     communicator = HttpCommunicator(
         Consumer.as_asgi(), "post", "/rooms/%C3%A9?a=1", body=b"name", headers=[(b"x", b"y")]
     )
-    response = await communicator.get_response(10)
-    await communicator.wait(10)
+    response = await communicator.get_response(WAIT)
+    await communicator.wait(WAIT)
     out.say(response)
 
 
@@ -32,7 +32,7 @@ async def headers_as_a_dict(out: Transcript) -> None:
             await self.send_body(b"one ", more_body=True)
             await self.send_body(b"two")
 
-    out.say(await HttpCommunicator(Consumer.as_asgi(), "GET", "/").get_response(10))
+    out.say(await HttpCommunicator(Consumer.as_asgi(), "GET", "/").get_response(WAIT))
 
 
 @case
@@ -45,9 +45,9 @@ async def the_events(out: Transcript) -> None:
     await communicator.send_input({"type": "http.request", "body": b"a", "more_body": True})
     await communicator.send_input({"type": "http.request", "body": b"b", "more_body": True})
     await communicator.send_input({"type": "http.request"})
-    out.say(await communicator.receive_output(10))
-    out.say(await communicator.receive_output(10))
-    await communicator.wait(10)
+    out.say(await communicator.receive_output(WAIT))
+    out.say(await communicator.receive_output(WAIT))
+    await communicator.wait(WAIT)
 
 
 @case
@@ -57,13 +57,13 @@ async def a_body_that_is_a_text(out: Transcript) -> None:
             await failing(out, "text", lambda: self.send_body("text"), text=False)
             await self.send_response(200, b"")
 
-    await HttpCommunicator(Consumer.as_asgi(), "GET", "/").get_response(10)
+    await HttpCommunicator(Consumer.as_asgi(), "GET", "/").get_response(WAIT)
 
 
 @case
 async def without_handle(out: Transcript) -> None:
     communicator = HttpCommunicator(AsyncHttpConsumer.as_asgi(), "GET", "/")
-    await failing(out, "get_response", lambda: communicator.get_response(10), text=False)
+    await failing(out, "get_response", lambda: communicator.get_response(WAIT), text=False)
 
 
 @case
@@ -76,7 +76,7 @@ async def an_error_in_handle(out: Transcript) -> None:
             out.say("disconnect")
 
     communicator = HttpCommunicator(Consumer.as_asgi(), "GET", "/")
-    await failing(out, "get_response", lambda: communicator.get_response(10))
+    await failing(out, "get_response", lambda: communicator.get_response(WAIT))
 
 
 @case
@@ -91,4 +91,4 @@ async def leaving_before_the_end_of_the_request(out: Transcript) -> None:
     communicator = ApplicationCommunicator(Consumer.as_asgi(), {"type": "http", "method": "POST", "path": "/"})
     await communicator.send_input({"type": "http.request", "body": b"a", "more_body": True})
     await communicator.send_input({"type": "http.disconnect"})
-    await communicator.wait(10)
+    await communicator.wait(WAIT)

@@ -14,7 +14,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.db import SessionStore
 from django.test import override_settings
 
-from tests.compat.transcripts import Transcript, case, failing
+from tests.compat.transcripts import WAIT, Transcript, case, failing
 
 
 @database_sync_to_async
@@ -86,8 +86,8 @@ async def what_is_in_scope(out: Transcript) -> None:
     communicator.scope.pop("extensions", None)
     for name in ("asgi", "http_version", "scheme", "client", "server", "root_path", "raw_path", "state"):
         communicator.scope.pop(name, None)
-    out.say(await communicator.connect(10))
-    await communicator.disconnect(timeout=10)
+    out.say(await communicator.connect(WAIT))
+    await communicator.disconnect(timeout=WAIT)
 
 
 @case
@@ -102,8 +102,8 @@ async def a_user(out: Transcript) -> None:
             await self.accept()
 
     communicator = WebsocketCommunicator(AuthMiddlewareStack(Consumer.as_asgi()), "/", cookie(await session_of(user)))
-    out.say(await communicator.connect(10))
-    await communicator.disconnect(timeout=10)
+    out.say(await communicator.connect(WAIT))
+    await communicator.disconnect(timeout=WAIT)
 
 
 @case
@@ -122,8 +122,8 @@ async def logging_in_and_out(out: Transcript) -> None:
             await self.accept()
 
     communicator = WebsocketCommunicator(AuthMiddlewareStack(Consumer.as_asgi()), "/")
-    out.say((await communicator.connect(10))[0])
-    await communicator.disconnect(timeout=10)
+    out.say((await communicator.connect(WAIT))[0])
+    await communicator.disconnect(timeout=WAIT)
 
 
 @case
@@ -139,8 +139,8 @@ async def a_changed_password(out: Transcript) -> None:
             await self.accept()
 
     communicator = WebsocketCommunicator(AuthMiddlewareStack(Consumer.as_asgi()), "/", cookie(key))
-    await communicator.connect(10)
-    await communicator.disconnect(timeout=10)
+    await communicator.connect(WAIT)
+    await communicator.disconnect(timeout=WAIT)
 
 
 @case
@@ -169,7 +169,7 @@ async def a_session_over_http(out: Transcript) -> None:
             await self.send_response(200, b"seen", headers=[(b"x", b"y")])
 
     communicator = HttpCommunicator(SessionMiddlewareStack(Consumer.as_asgi()), "GET", "/")
-    response = await communicator.get_response(10)
+    response = await communicator.get_response(WAIT)
     names = [name.lower() for name, _ in response["headers"]]
     [value] = [value for name, value in response["headers"] if name.lower() == b"set-cookie"]
     out.say(b"x" in names, value.startswith(b"sessionid="), b"HttpOnly" in value, b"SameSite=Lax" in value)
@@ -182,7 +182,7 @@ async def headers_of_a_session(out: Transcript) -> None:
             self.scope["session"]["visits"] = 1
             await self.send_response(200, b"seen")
 
-    response = await HttpCommunicator(SessionMiddlewareStack(Consumer.as_asgi()), "GET", "/").get_response(10)
+    response = await HttpCommunicator(SessionMiddlewareStack(Consumer.as_asgi()), "GET", "/").get_response(WAIT)
     out.say([name for name, _ in response["headers"]])
 
 
@@ -194,9 +194,9 @@ async def a_session_of_a_websocket(out: Transcript) -> None:
             await self.accept()
 
     communicator = WebsocketCommunicator(SessionMiddlewareStack(Consumer.as_asgi()), "/")
-    await communicator.connect(10)
+    await communicator.connect(WAIT)
     out.say([name for name, _ in communicator.response_headers or ()])
-    await communicator.disconnect(timeout=10)
+    await communicator.disconnect(timeout=WAIT)
 
 
 @case
@@ -220,7 +220,7 @@ async def origin(out, application, value):
     """Say whether a page may connect."""
     headers = [(b"origin", value.encode())] if value is not None else []
     communicator = WebsocketCommunicator(application, "/", headers)
-    out.say(value, (await communicator.connect(10))[0])
+    out.say(value, (await communicator.connect(WAIT))[0])
 
 
 @case
@@ -258,7 +258,7 @@ async def allowed_hosts(out: Transcript) -> None:
 async def a_refused_origin(out: Transcript) -> None:
     application = OriginValidator(AsyncWebsocketConsumer.as_asgi(), ["http://allowed.com"])
     communicator = WebsocketCommunicator(application, "/", [(b"origin", b"http://evil.com")])
-    out.say(await communicator.connect(10))
+    out.say(await communicator.connect(WAIT))
 
 
 @case
@@ -267,7 +267,7 @@ async def a_refused_origin_on_the_wire(out: Transcript) -> None:
     communicator = WebsocketCommunicator(application, "/", [(b"origin", b"http://evil.com")])
     communicator.scope.pop("extensions", None)
     await communicator.send_input({"type": "websocket.connect"})
-    out.say(await communicator.receive_output(10))
+    out.say(await communicator.receive_output(WAIT))
 
 
 @case

@@ -10,7 +10,7 @@ from channels.layers import get_channel_layer
 from channels.testing import ApplicationCommunicator
 
 from tests.compat.programs.consumers import CONNECT, LEAVE, bad_frame, ended, frame, socket, still_echoes
-from tests.compat.transcripts import Transcript, case, failing
+from tests.compat.transcripts import WAIT, Transcript, case, failing
 
 __all__ = ["bad_frame"]
 
@@ -27,7 +27,7 @@ async def handlers_by_type(out: Transcript) -> None:
 
     communicator = ApplicationCommunicator(Consumer.as_asgi(), {"type": "test"})
     await communicator.send_input({"type": "test.one", "n": 1})
-    out.say(await communicator.receive_output(10))
+    out.say(await communicator.receive_output(WAIT))
     await communicator.send_input({"type": "test.two.more"})
     await ended(out, communicator)
 
@@ -44,10 +44,10 @@ async def echo(out: Transcript) -> None:
 
     communicator = socket(Echo)
     await communicator.send_input(CONNECT)
-    out.say(await communicator.receive_output(10))
+    out.say(await communicator.receive_output(WAIT))
     for event in (frame("hello"), frame(None, b"\x00\xff")):
         await communicator.send_input(event)
-        out.say(await communicator.receive_output(10))
+        out.say(await communicator.receive_output(WAIT))
     await communicator.send_input(LEAVE)
     await ended(out, communicator)
 
@@ -69,7 +69,7 @@ async def accepting_and_refusing(out: Transcript) -> None:
     for path in ("/accept", "/accept by exception", "/deny", "/close"):
         communicator = socket(Consumer, path=path)
         await communicator.send_input(CONNECT)
-        out.say(path, await communicator.receive_output(10))
+        out.say(path, await communicator.receive_output(WAIT))
         await communicator.send_input({"type": "websocket.disconnect", "code": 1006})
         await ended(out, communicator)
 
@@ -86,12 +86,12 @@ async def closing(out: Transcript) -> None:
     for text in ("send", "close"):
         communicator = socket(Consumer)
         await communicator.send_input(CONNECT)
-        await communicator.receive_output(10)
+        await communicator.receive_output(WAIT)
         await communicator.send_input(frame(text))
-        event = await communicator.receive_output(10)
+        event = await communicator.receive_output(WAIT)
         out.say(text, event)
         if event["type"] == "websocket.send":
-            out.say(await communicator.receive_output(10))
+            out.say(await communicator.receive_output(WAIT))
 
 
 @case
@@ -113,9 +113,9 @@ async def chat(out: Transcript) -> None:
     first, second = socket(Chat), socket(Chat)
     for communicator in (first, second):
         await communicator.send_input(CONNECT)
-        out.say(await communicator.receive_output(10))
+        out.say(await communicator.receive_output(WAIT))
     await first.send_input(frame("hi"))
-    out.say(await first.receive_output(10), await second.receive_output(10))
+    out.say(await first.receive_output(WAIT), await second.receive_output(WAIT))
     for communicator in (first, second):
         await communicator.send_input(LEAVE)
         await ended(out, communicator)
@@ -132,9 +132,9 @@ async def groups(out: Transcript) -> None:
 
     communicator = socket(Consumer)
     await communicator.send_input(CONNECT)
-    await communicator.receive_output(10)
+    await communicator.receive_output(WAIT)
     await get_channel_layer().group_send("news", {"type": "news.item", "text": "one"})
-    out.say(await communicator.receive_output(10))
+    out.say(await communicator.receive_output(WAIT))
     await communicator.send_input(LEAVE)
     await ended(out, communicator)
 
@@ -150,11 +150,11 @@ async def json_frames(out: Transcript) -> None:
 
     communicator = socket(Consumer)
     await communicator.send_input(CONNECT)
-    await communicator.receive_output(10)
+    await communicator.receive_output(WAIT)
     await communicator.send_input(frame('{"a": [1, 2.5, null]}'))
-    out.say(await communicator.receive_output(10))
+    out.say(await communicator.receive_output(WAIT))
     await communicator.send_input(frame('"last"'))
-    out.say(await communicator.receive_output(10), await communicator.receive_output(10))
+    out.say(await communicator.receive_output(WAIT), await communicator.receive_output(WAIT))
 
 
 @case
@@ -165,7 +165,7 @@ async def an_error_in_a_handler(out: Transcript) -> None:
 
     communicator = socket(Consumer)
     await communicator.send_input(CONNECT)
-    await communicator.receive_output(10)
+    await communicator.receive_output(WAIT)
     await communicator.send_input(frame("x"))
     await ended(out, communicator)
 
@@ -180,7 +180,7 @@ async def an_unknown_type_from_the_layer(out: Transcript) -> None:
 
     communicator = socket(Consumer)
     await communicator.send_input(CONNECT)
-    await communicator.receive_output(10)
+    await communicator.receive_output(WAIT)
     await get_channel_layer().group_send("news", {"type": "nobody.knows"})
     await communicator.receive_nothing()
     await failing(out, "then", lambda: still_echoes(communicator), text=False)
@@ -198,7 +198,7 @@ async def order_of_slow_handlers(out: Transcript) -> None:
 
     communicator = socket(Consumer)
     await communicator.send_input(CONNECT)
-    await communicator.receive_output(10)
+    await communicator.receive_output(WAIT)
     for text in ("1", "2"):
         await communicator.send_input(frame(text))
     await communicator.send_input(LEAVE)

@@ -7,7 +7,7 @@ from channels.routing import URLRouter
 from channels.testing import ApplicationCommunicator, HttpCommunicator, WebsocketCommunicator
 from django.urls import path
 
-from tests.compat.transcripts import Transcript, case, failing
+from tests.compat.transcripts import WAIT, Transcript, case, failing
 
 
 class Chat(AsyncWebsocketConsumer):
@@ -29,10 +29,10 @@ class Chat(AsyncWebsocketConsumer):
 async def connecting(out: Transcript) -> None:
     communicator = WebsocketCommunicator(Chat.as_asgi(), "/open/%C3%A9/?a=1", subprotocols=["v1", "v2"])
     out.say(communicator.scope["path"], communicator.scope["query_string"], communicator.scope["type"])
-    out.say(await communicator.connect(10), communicator.response_headers)
-    await communicator.disconnect(timeout=10)
+    out.say(await communicator.connect(WAIT), communicator.response_headers)
+    await communicator.disconnect(timeout=WAIT)
     communicator = WebsocketCommunicator(Chat.as_asgi(), "/closed/")
-    out.say(await communicator.connect(10))
+    out.say(await communicator.connect(WAIT))
 
 
 @case
@@ -44,36 +44,36 @@ async def arguments_of_a_route(out: Transcript) -> None:
 
     router = URLRouter([path("room/<slug:name>/", Consumer.as_asgi())])
     communicator = WebsocketCommunicator(router, "/room/lobby/", headers=[(b"x", b"y")])
-    out.say(await communicator.connect(10))
-    await communicator.disconnect(timeout=10)
+    out.say(await communicator.connect(WAIT))
+    await communicator.disconnect(timeout=WAIT)
 
 
 @case
 async def frames(out: Transcript) -> None:
     communicator = WebsocketCommunicator(Chat.as_asgi(), "/")
-    await communicator.connect(10)
+    await communicator.connect(WAIT)
     await communicator.send_to(text_data="hello")
-    out.say(await communicator.receive_from(10))
+    out.say(await communicator.receive_from(WAIT))
     await communicator.send_to(bytes_data=b"\x00")
-    out.say(await communicator.receive_from(10))
+    out.say(await communicator.receive_from(WAIT))
     await communicator.send_json_to({"a": [1]})
-    out.say(await communicator.receive_json_from(10))
+    out.say(await communicator.receive_json_from(WAIT))
     out.say(await communicator.receive_nothing())
     await communicator.send_to(text_data="waits")
     out.say(await communicator.receive_nothing())
-    out.say(await communicator.receive_from(10))
-    await communicator.disconnect(code=1001, timeout=10)
+    out.say(await communicator.receive_from(WAIT))
+    await communicator.disconnect(code=1001, timeout=WAIT)
 
 
 @case
 async def wrong_use(out: Transcript) -> None:
     communicator = WebsocketCommunicator(Chat.as_asgi(), "/")
-    await communicator.connect(10)
+    await communicator.connect(WAIT)
     await failing(out, "nothing", lambda: communicator.send_to(), text=False)
     await failing(out, "both", lambda: communicator.send_to(text_data="a", bytes_data=b"b"), text=False)
     await failing(out, "wrong type", lambda: communicator.send_to(text_data=b"a"), text=False)
     await communicator.send_to(bytes_data=b"{}")
-    await failing(out, "json of bytes", lambda: communicator.receive_json_from(10), text=False)
+    await failing(out, "json of bytes", lambda: communicator.receive_json_from(WAIT), text=False)
     try:
         WebsocketCommunicator(Chat.as_asgi(), b"/")
     except TypeError:
@@ -88,22 +88,22 @@ async def another_event_than_a_frame(out: Transcript) -> None:
             await self.close()
 
     communicator = WebsocketCommunicator(Consumer.as_asgi(), "/")
-    await communicator.connect(10)
-    await failing(out, "receive_from", lambda: communicator.receive_from(10), text=False)
+    await communicator.connect(WAIT)
+    await failing(out, "receive_from", lambda: communicator.receive_from(WAIT), text=False)
 
 
 @case
 async def the_error_of_the_application(out: Transcript) -> None:
     communicator = WebsocketCommunicator(Chat.as_asgi(), "/")
-    await communicator.connect(10)
+    await communicator.connect(WAIT)
     await communicator.send_to(text_data="error")
-    await failing(out, "receive_from", lambda: communicator.receive_from(10))
+    await failing(out, "receive_from", lambda: communicator.receive_from(WAIT))
 
 
 @case
 async def waiting_in_vain(out: Transcript) -> None:
     communicator = WebsocketCommunicator(Chat.as_asgi(), "/")
-    await communicator.connect(10)
+    await communicator.connect(WAIT)
     try:
         await communicator.receive_from(timeout=0.05)
     except TimeoutError:
@@ -113,14 +113,14 @@ async def waiting_in_vain(out: Transcript) -> None:
 @case
 async def after_waiting_in_vain(out: Transcript) -> None:
     communicator = WebsocketCommunicator(Chat.as_asgi(), "/")
-    await communicator.connect(10)
+    await communicator.connect(WAIT)
     try:
         await communicator.receive_from(timeout=0.05)
     except TimeoutError:
         pass
     try:
         await communicator.send_to(text_data="still there")
-        out.say(await communicator.receive_from(10))
+        out.say(await communicator.receive_from(WAIT))
     except (Exception, asyncio.CancelledError):
         out.say("the application is gone")
 
@@ -138,9 +138,9 @@ async def a_bare_application(out: Transcript) -> None:
     out.say(await communicator.receive_nothing(timeout=0.01, interval=0.005))
     await communicator.send_input({"type": "one"})
     await communicator.send_input({"type": "two"})
-    out.say(await communicator.receive_output(10), await communicator.receive_output(timeout=10))
+    out.say(await communicator.receive_output(WAIT), await communicator.receive_output(timeout=WAIT))
     await communicator.send_input({"type": "stop"})
-    out.say(await communicator.wait(10))
+    out.say(await communicator.wait(WAIT))
     out.say(communicator.output_queue.empty(), communicator.input_queue.empty(), communicator.future.done())
 
 
@@ -171,7 +171,7 @@ async def a_request(out: Transcript) -> None:
         await send({"type": "http.response.body", "body": b"b"})
 
     communicator = HttpCommunicator(application, "put", "/a/%20b?q=%20", body=b"x", headers=[(b"h", b"1")])
-    response = await communicator.get_response(10)
+    response = await communicator.get_response(WAIT)
     out.say(response["status"], response["headers"], response["body"])
 
 
@@ -181,5 +181,5 @@ async def a_response_without_headers(out: Transcript) -> None:
         await send({"type": "http.response.start", "status": 204})
         await send({"type": "http.response.body", "body": b""})
 
-    response = await HttpCommunicator(application, "GET", "/").get_response(10)
+    response = await HttpCommunicator(application, "GET", "/").get_response(WAIT)
     out.say(response["status"], response["headers"], response["body"])
