@@ -71,11 +71,10 @@ class SyncConsumer(AsyncConsumer):
             self._stop(task.exception() or StopConsumer())
 
     def _handle(self, table: HandlerTable, message: Message) -> Awaitable[None]:
-        name = table.resolve(message)
-        return self._in_thread(self.dispatch if self._overrides_dispatch else getattr(self, name), message)
+        return self._in_thread(getattr(self, self._method_for(table, message)), message)
 
     def dispatch(self, message: Message) -> None:  # type: ignore[override]
-        """Hand a message to its handler, in the thread. Override it to do something around every message."""
+        """Hand a message to its handler, in the thread; see :meth:`AsyncConsumer.dispatch`."""
         getattr(self, self._table_of(message).resolve(message))(message)
 
     async def _report(self, error: Exception, message: Message | None) -> None:

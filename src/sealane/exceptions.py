@@ -52,7 +52,9 @@
     ├── ApplicationEnded (TimeoutError)      the application ended while a test waited for an event from it
     ├── UnexpectedEvent (AssertionError)     the application sent another event than a test expected
     ├── WebsocketDenied (AssertionError)     the application refused the WebSocket of a test
-    └── LiveServerError (RuntimeError)       a live server did not start, or did not stop
+    ├── LiveServerError (RuntimeError)       a live server did not start, or did not stop
+    ├── ChannelsImported (ImportError)       install_as_channels() came after the import of Channels
+    └── ChannelsInstalled (ImportError)      install_as_channels() where Channels is installed too
 
 An exception carries its data as attributes and builds its text from them in ``__str__``.
 """
@@ -70,6 +72,8 @@ __all__ = [
     "ChannelClosed",
     "ChannelFull",
     "ChannelLayerUnavailable",
+    "ChannelsImported",
+    "ChannelsInstalled",
     "ConnectionClosed",
     "DenyConnection",
     "EnvelopeError",
@@ -486,8 +490,9 @@ class NoRouteFound(SealaneError, ValueError):
         self.tried = tuple(tried)
 
     def __str__(self) -> str:
-        # A path comes from anybody, and this text goes into logs.
-        path = self.path if len(self.path) <= 200 else f"{self.path[:200]}..."
+        # As routes are written, without the slash. A path comes from anybody, and this text goes into logs.
+        path = self.path.lstrip("/")
+        path = path if len(path) <= 200 else f"{path[:200]}..."
         routes = ", ".join(repr(route) for route in self.tried) or "none"
         return f"No route found for path {path!r}. Routes tried: {routes}"
 
@@ -784,3 +789,39 @@ class WebsocketDenied(SealaneError, AssertionError):
 
 class LiveServerError(SealaneError, RuntimeError):
     """A live server did not start or did not stop, or was asked for what it has only while it runs."""
+
+
+# Compatibility
+
+
+class ChannelsImported(SealaneError, ImportError):
+    """``install_as_channels()`` came too late: a package whose place it takes was imported before."""
+
+    def __init__(self, package: str, file: str | None) -> None:
+        super().__init__(package, file)
+        self.package = package
+        self.file = file
+
+    def __str__(self) -> str:
+        return (
+            f"{self.package!r} was imported already, from {self.file or 'an unknown place'}, and who has it would keep "
+            "its classes. Call install_as_channels() before: at the top of the settings module, or of manage.py, "
+            "asgi.py or conftest.py"
+        )
+
+
+class ChannelsInstalled(SealaneError, ImportError):
+    """``install_as_channels()`` was called where a package whose place it takes is installed too."""
+
+    def __init__(self, package: str, version: str | None, place: str) -> None:
+        super().__init__(package, version, place)
+        self.package = package
+        self.version = version
+        self.place = place
+
+    def __str__(self) -> str:
+        version = f" {self.version}" if self.version else ""
+        return (
+            f"{self.package}{version} is installed too, at {self.place}, so 'import {self.package}' could mean either. "
+            f"Uninstall it, or call install_as_channels(force=True): then it means Sealane"
+        )
