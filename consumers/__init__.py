@@ -3,6 +3,7 @@
 from sealane.consumers.admission import login_required, permission_required, user_passes_test
 from sealane.consumers.base import AsyncConsumer
 from sealane.consumers.delivered import DeliveredMessage, MessageDelivery
+from sealane.consumers.demultiplexer import WebsocketDemultiplexer
 from sealane.consumers.event_stream import AsyncEventStreamConsumer
 from sealane.consumers.handlers import get_handler_name
 from sealane.consumers.http import AsyncHttpConsumer
@@ -22,6 +23,7 @@ __all__ = [
     "MessageDelivery",
     "SyncConsumer",
     "WebsocketConsumer",
+    "WebsocketDemultiplexer",
     "await_many_dispatch",
     "get_handler_name",
     "login_required",

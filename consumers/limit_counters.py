@@ -17,6 +17,9 @@ LimitName = Literal[
     "dropped_newest",
     "dropped_closed",
     "closed_slow",
+    "refused_envelope",
+    "refused_streams",
+    "closed_streams",
 ]
 
 _NAMES: Final[tuple[LimitName, ...]] = get_args(LimitName)
@@ -31,7 +34,10 @@ class LimitCounters:
     - ``dropped_oldest``: frames for a slow client that were dropped for newer ones,
     - ``dropped_newest``: frames for a slow client that found its queue full,
     - ``dropped_closed``: frames that waited for a slow client when its connection ended,
-    - ``closed_slow``: connections that were ended because the client was too slow.
+    - ``closed_slow``: connections that were ended because the client was too slow,
+    - ``refused_envelope``: frames of clients that came to nothing at a demultiplexer,
+    - ``refused_streams``: streams that were not opened, because of ``max_streams``,
+    - ``closed_streams``: streams that were closed because they were too slow for what their client sent.
     """
 
     __slots__ = ("_clock", "_complaints", "_counts", "_lock")

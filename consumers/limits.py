@@ -15,7 +15,7 @@ from sealane.exceptions import FrameTooLarge, StopConsumer, TooManyGroups
 from sealane.layers import BaseChannelLayer
 from sealane.types import Message, Receive, Send
 
-__all__ = ["Limits", "WebsocketLimits", "check_limits"]
+__all__ = ["Limits", "WebsocketLimits", "check_limit", "check_limits"]
 
 logger = logging.getLogger("sealane.consumers")
 
@@ -32,17 +32,21 @@ _ANY: Final = {"max_message_rate": "messages per second", "send_timeout": "secon
 def check_limits(cls: type) -> None:
     """Raise ValueError where a class sets a limit that cannot be one."""
     for name, unit in (_WHOLE | _ANY).items():
-        value = vars(cls).get(name)
-        if value is None or hasattr(value, "__get__"):
-            continue  # none, or a property
-        kinds = int if name in _WHOLE else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value < math.inf:
-            whole = "a whole number of " if name in _WHOLE else ""
-            raise ValueError(f"{cls.__name__}.{name} is {value!r}; expected {whole}{unit} above 0, or None for any")
+        check_limit(cls, name, unit, whole=name in _WHOLE)
     policy = vars(cls).get("slow_client", "close")
     if policy not in SLOW_CLIENT_POLICIES and not hasattr(policy, "__get__"):
         expected = ", ".join(repr(name) for name in SLOW_CLIENT_POLICIES)
         raise ValueError(f"{cls.__name__}.slow_client is {policy!r}; expected one of {expected}")
+
+
+def check_limit(cls: type, name: str, unit: str, *, whole: bool) -> None:
+    """Raise ValueError where a class sets an attribute that counts something to what cannot be a limit."""
+    value = vars(cls).get(name)
+    if value is None or hasattr(value, "__get__"):
+        return  # none, or a property
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not 0 < value < math.inf:
+        number = f"a whole number of {unit}" if whole else unit
+        raise ValueError(f"{cls.__name__}.{name} is {value!r}; expected {number} above 0, or None for any")
 
 
 class Limits:

@@ -50,8 +50,11 @@ class Outgoing:
         self._in_flight = False
         self._error: Exception | None = None
 
-    async def send(self, event: Message) -> None:
-        """Send an event, or put it into the outbox. See the class for when it raises OSError."""
+    async def send(self, event: Message, *, kept: bool = False) -> None:
+        """Send an event, or put it into the outbox, where one that is ``kept`` makes others be dropped.
+
+        See the class for when it raises OSError.
+        """
         outbox = self._outbox
         if outbox is None:
             return await self._hand_over(event)
@@ -60,7 +63,7 @@ class Outgoing:
             return await self._hand_over(event)
         if self._error is not None:
             raise ConnectionResetError("The server could not send a frame before this one") from self._error
-        verdict = outbox.put(event)
+        verdict = outbox.put(event, kept=kept)
         if verdict.outcome == "overflowed":
             self._dropped("dropped_newest", verdict.frames)
             why = f"over {outbox.limit} bytes would wait for it"

@@ -253,11 +253,16 @@ class WebsocketCore(WebsocketLimits, AsyncConsumer):
             if self._slow:
                 told = partial(self._tell_slow, close_event(OVERLOADED, "Too slow"))
                 yield Step(f"The close frame of {self._name()}", self.end_timeout, told)
+        yield from self._steps_after_close()
         if self.groups and self.channel_layer is not None:
             yield Step(f"Leaving the groups of {self._name()}", self.end_timeout, self._leave_groups)
         if not self._disconnected:
             self._disconnected = True
             yield Step(f"disconnect() of {self._name()}", self.end_timeout, self._call_disconnect)
+
+    def _steps_after_close(self) -> Iterator[Step]:
+        """What a kind of WebSocket has to end when the client was told, before ``disconnect()`` runs."""
+        yield from ()
 
     async def _say(self, event: Message) -> None:
         try:

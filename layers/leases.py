@@ -128,7 +128,7 @@ class LeasingSwitchboard(Switchboard):
         # Channels from which deliveries were asked for, and the last terms.
         self._acknowledged: OrderedDict[str, Terms] = OrderedDict()
         # Whom a call has to tell something that returns something else.
-        self._untold: list[Notice] = []
+        self.untold: list[Notice] = []
 
     def identify(self, parcel: Parcel) -> str:
         """Return the id of a message."""
@@ -242,8 +242,10 @@ class LeasingSwitchboard(Switchboard):
         inbox = self.channels.get(channel)
         if inbox is not None and inbox.ledger is not None and inbox.loop is None:
             now = self.clock()
-            self._clear(inbox, now, self._untold)
-            held = self._take_due(inbox, now, self._untold)
+            self._clear(inbox, now, self.untold)
+            # Those who came first get it.
+            self._redeliver(inbox, now, self.untold)
+            held = self._take_due(inbox, now, self.untold)
             if held is not None:
                 self.counters.delivered += 1
                 if not inbox.groups:
@@ -253,7 +255,7 @@ class LeasingSwitchboard(Switchboard):
 
     def collect(self) -> Sequence[Notice]:
         """Return those who are to be told because of the last ``receive()``."""
-        untold, self._untold = self._untold, []
+        untold, self.untold = self.untold, []
         return untold
 
     def abandon(self, receiver: Receiver) -> Sequence[Notice] | None:

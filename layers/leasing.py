@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
+from typing import Final
 
 from sealane.exceptions import ChannelClosed, UndecodableMessage
 from sealane.layers import dead_letters
@@ -13,9 +15,12 @@ from sealane.layers.parcel import Parcel
 from sealane.layers.switchboard import L, R
 from sealane.types import Message
 
-__all__ = ["LeasingExchange", "log_undecodable"]
+__all__ = ["LeasingExchange", "UndecodableLog"]
 
 logger = logging.getLogger("sealane.layers")
+
+#: Seconds between two lines in the log about messages that cannot be decoded.
+_QUIET: Final = 60.0
 
 
 class LeasingExchange(Exchange):
@@ -27,10 +32,12 @@ class LeasingExchange(Exchange):
         self, make_switchboard: Callable[[], LeasingSwitchboard], deserialize: Callable[[bytes], Message]
     ) -> None:
         super().__init__(make_switchboard, deserialize)
+        self._undecodable = UndecodableLog()
 
     def receive(self, channel: str, wait: Callable[[str, L], R], loop: L) -> Parcel | R:
         entered = super().receive(channel, wait, loop)
-        self._act(self.board.collect)
+        if self.board.untold:
+            self._act(self.board.collect)
         return entered
 
     async def receive_delivery(self, channel: str, terms: Terms) -> Delivery:
@@ -54,7 +61,7 @@ class LeasingExchange(Exchange):
             try:
                 message = parcel.open(self.deserialize)
             except UndecodableMessage as exc:
-                log_undecodable(channel, terms.dead_letter_channel, exc)
+                self._undecodable.note(channel, terms.dead_letter_channel, exc)
                 await lease.reject(dead_letters.UNDECODABLE)
             else:
                 return Delivery(
@@ -122,6 +129,20 @@ class _InMemoryLease(Lease):
         return self._exchange.extend(*self._at, visibility_timeout)
 
 
-def log_undecodable(channel: str, dead_letter_channel: str, error: UndecodableMessage) -> None:
-    """Log that a message goes to the dead letters since it cannot be decoded. Each does so once."""
-    logger.warning("A message of channel %r cannot be decoded (%s): it goes to %r", channel, error, dead_letter_channel)
+class UndecodableLog:
+    """Logs that messages become dead letters since they cannot be decoded, once a minute. Each is counted elsewhere."""
+
+    __slots__ = ("_clock", "_next")
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._next = float("-inf")
+
+    def note(self, channel: str, dead_letter_channel: str, error: UndecodableMessage) -> None:
+        """Log one, unless another one was within a minute. Two threads that come at once log two."""
+        now = self._clock()
+        if now >= self._next:
+            self._next = now + _QUIET
+            logger.warning(
+                "A message of channel %r becomes a dead letter in %r. %s", channel, dead_letter_channel, error
+            )

@@ -1,6 +1,7 @@
 """The end of a server, for WebSockets and event streams: closed in a way that their clients come back."""
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -9,6 +10,8 @@ from sealane.exceptions import ServerStopping
 from sealane.types import ASGIApplication, Message, Receive, Scope, Send
 
 __all__ = ["SERVICE_RESTART", "Closing", "moments"]
+
+logger = logging.getLogger("sealane.routing")
 
 #: The close code of a server that will be back (RFC 6455 leaves it to IANA's registry).
 SERVICE_RESTART = 1012
@@ -26,6 +29,9 @@ class Closing:
 
     The application receives ``websocket.disconnect`` with the code, or ``http.disconnect``; what it sends later raises
     ServerStopping, which may escape. Other responses pass.
+
+    Where the server raises an error in place of closing, as Daphne does for this code, one warning says so, and the
+    application is cancelled, so that it has its end. The others are closed all the same.
     """
 
     def __init__(self, application: ASGIApplication) -> None:
@@ -33,6 +39,7 @@ class Closing:
         self._open: dict[_Close, None] = {}
         self._running = 0
         self._over = False
+        self._warned = False
         self._none_runs = asyncio.Event()
         self._none_runs.set()
 
@@ -61,11 +68,12 @@ class Closing:
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         closing = False
+        task = asyncio.current_task()
 
         async def close() -> None:
             nonlocal closing
             closing = True
-            await _send_unless_gone(send, {"type": "websocket.close", "code": SERVICE_RESTART})
+            await self._send_last(send, {"type": "websocket.close", "code": SERVICE_RESTART}, task)
 
         async def gated_send(message: Message) -> None:
             if closing:
@@ -93,11 +101,12 @@ class Closing:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         closing = streams = False
+        task = asyncio.current_task()
 
         async def close() -> None:
             nonlocal closing
             closing = True
-            await _send_unless_gone(send, {"type": "http.response.body", "body": b"", "more_body": False})
+            await self._send_last(send, {"type": "http.response.body", "body": b"", "more_body": False}, task)
 
         async def gated_send(message: Message) -> None:
             nonlocal streams
@@ -146,6 +155,25 @@ class Closing:
             for task in under_way:
                 task.cancel()
 
+    async def _send_last(self, send: Send, message: Message, task: "asyncio.Task[Any] | None") -> None:
+        """Send what ends a connection; cancel ``task``, which serves it, where the server cannot."""
+        try:
+            await send(message)
+        except OSError:
+            # The client has left in the meantime.
+            pass
+        except Exception as error:
+            if not self._warned:
+                self._warned = True
+                logger.warning(
+                    "The server does not take %r (%s: %s): applications are cancelled instead",
+                    message,
+                    type(error).__name__,
+                    error,
+                )
+            if task is not None:
+                task.cancel()
+
     async def _opened(self, close: _Close) -> None:
         self._open[close] = None
         if self._over:
@@ -185,11 +213,3 @@ def _is_event_stream(start: Message) -> bool:
         name.lower() == b"content-type" and value.lower().startswith(b"text/event-stream")
         for name, value in start.get("headers", ())
     )
-
-
-async def _send_unless_gone(send: Send, message: Message) -> None:
-    try:
-        await send(message)
-    except OSError:
-        # The client has left in the meantime.
-        pass

@@ -45,8 +45,10 @@ class Drain(BaseMiddleware):
     A second SIGTERM meanwhile changes nothing. SIGINT, as of Ctrl-C, is the server's at once.
 
     It holds the signal of servers that handle it by :func:`signal.signal` in the main thread, as uvicorn does, alone,
-    with ``--workers`` and under gunicorn. Under others it does nothing, and says so in a warning; in another thread
-    than the main one, where tests and ``runserver`` have their servers, it does nothing.
+    with ``--workers`` and under gunicorn. It holds Daphne's too, which cannot send 1012: there each ``disconnect()``
+    runs, and the clients see a cut connection at the end of it all. Under others, such as Hypercorn and Granian, it
+    does nothing, and says so in a warning; in another thread than the main one, where tests and ``runserver`` have
+    their servers, it does nothing.
 
     Raises ValueError unless 0 <= ``spread`` < ``timeout``.
     """
@@ -89,9 +91,11 @@ class Drain(BaseMiddleware):
         if threading.current_thread() is not threading.main_thread():
             return
         handler = signal.getsignal(signal.SIGTERM)
-        # asyncio's own handlers run whatever stands here: Python wakes the event loop by another way.
-        if not callable(handler) or getattr(handler, "__module__", None) == "asyncio.unix_events":
-            logger.warning("SIGTERM cannot be held under this server: connections end as the server ends them")
+        if not callable(handler) or _is_of_event_loop(handler):
+            logger.warning(
+                "Drain does nothing here: it holds a SIGTERM that the server handles by signal.signal(), as uvicorn "
+                "does, and this one does otherwise. Connections end as the server ends them"
+            )
             return
         self._server_handler = handler
         loop = asyncio.get_running_loop()
@@ -115,6 +119,17 @@ class Drain(BaseMiddleware):
         finally:
             if self._server_handler is not None:
                 self._server_handler(signal.SIGTERM, None)
+
+
+def _is_of_event_loop(handler: _Handler) -> bool:
+    """Tell a handler of ``loop.add_signal_handler()``.
+
+    Those run whatever stands in its place: Python wakes the loop by another way. asyncio has a function that does
+    nothing there, uvloop a method of the loop.
+    """
+    return getattr(handler, "__module__", None) == "asyncio.unix_events" or isinstance(
+        getattr(handler, "__self__", None), asyncio.AbstractEventLoop
+    )
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:

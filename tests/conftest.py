@@ -12,6 +12,8 @@ import pytest
 from coverage import Coverage
 from hypothesis import HealthCheck, settings
 
+from tests.servers import PostgreSQL, postgresql_programs
+
 # pytest-asyncio switches debug mode on for its own loops. The variable does it for the loops that servers and
 # workers start in threads and subprocesses: asyncio reads it each time a loop is made.
 os.environ["PYTHONASYNCIODEBUG"] = "1"
@@ -72,6 +74,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if os.environ.get("SEALANE_REQUIRE_BROWSER") == "1":
             pytest.fail(f"SEALANE_REQUIRE_BROWSER=1, but {reason}", pytrace=False)
         pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A PostgreSQL for the whole session; skip where there is none, fail where SEALANE_REQUIRE_POSTGRESQL=1."""
+    if postgresql_programs() is None:
+        reason = "there is no PostgreSQL here"
+        if os.environ.get("SEALANE_REQUIRE_POSTGRESQL") == "1":
+            pytest.fail(f"SEALANE_REQUIRE_POSTGRESQL=1, but {reason}", pytrace=False)
+        pytest.skip(reason)
+    with PostgreSQL() as server:
+        yield server
 
 
 #: Where coverage, which measures subprocesses too, tells them of it.

@@ -1,13 +1,11 @@
 """``receive_delivery()`` of the Redis layers, and the lease of what it returns."""
 
-import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
 from sealane.exceptions import InvalidDeliveryOption, UndecodableMessage
 from sealane.layers import dead_letters
 from sealane.layers.delivery import Delivery, Lease, Terms
-from sealane.layers.leasing import log_undecodable
 from sealane.layers.parcel import Parcel
 from sealane.layers.redis.leasing import Leased
 from sealane.layers.redis.mailbox import Mailbox
@@ -44,7 +42,7 @@ async def receive_delivery(layer: "RedisLayer", channel: str, terms: Terms) -> D
         try:
             message = Parcel(data, 0.0, 0, False).open(options.deserialize)
         except UndecodableMessage as exc:
-            log_undecodable(channel, dead, exc)
+            layer.undecodable.note(channel, dead, exc)
             await lease.reject(dead_letters.UNDECODABLE)
             continue
         return Delivery(
@@ -102,12 +100,11 @@ class _RedisLease(Lease):
         mailbox = self._layer.here()
         branch = mailbox.branch(self._layer.options.shards.of_channel(self._leased.channel))
         call = branch.run(script, *arguments)
-        try:
-            reply = await call
-        except asyncio.CancelledError:
-            branch.link.follow(call, lambda reply: self._note(mailbox, script, arguments, reply))
-            raise
-        return self._note(mailbox, script, arguments, reply)
+        outcome: list[bool] = []
+        # Not after a cancellation: by then the reply may have come.
+        branch.link.follow(call, lambda reply: outcome.append(self._note(mailbox, script, arguments, reply)))
+        await call
+        return outcome[0]
 
     def _note(self, mailbox: Mailbox, script: Script, arguments: tuple[Any, ...], reply: Any) -> bool:
         """Count what a call did, and return whether the lease was good."""

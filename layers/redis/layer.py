@@ -15,6 +15,7 @@ from sealane.layers.base import BaseChannelLayer
 from sealane.layers.counters import Counters
 from sealane.layers.delivery import MAX_DELIVERIES, VISIBILITY_TIMEOUT, Delivery, Terms
 from sealane.layers.inbox import Inbox
+from sealane.layers.leasing import UndecodableLog
 from sealane.layers.notices import OverflowPolicy
 from sealane.layers.parcel import Parcel
 from sealane.layers.receiver import AsyncReceiver
@@ -114,6 +115,7 @@ class RedisLayer(BaseChannelLayer):
         self.prefix = prefix
         self.places = self.options.places
         self._full = FullLog(overflow)
+        self.undecodable = UndecodableLog()
         self._relay = Relay(self.options, self._full)
         self._blocking = self.sync_class(self)
         self._begin()

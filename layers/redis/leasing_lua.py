@@ -21,6 +21,11 @@ local KEPT = 1209600000
 local aside, overflowed, gone = 0, 0, {}
 local put
 
+-- What others need for longer keeps its time.
+local function live(key, life)
+  if redis.call('PTTL', key) < life then redis.call('PEXPIRE', key, life) end
+end
+
 local function record(channel, stamp)
   local text = redis.pcall('HGET', S .. ':d:' .. channel, stamp)
   if type(text) ~= 'string' then return nil end
@@ -52,7 +57,7 @@ local function keep(channel, stamp, held, due)
       redis.call('DEL', key)
       redis.call(write[1], key, write[2], write[3])
     end
-    redis.call('PEXPIRE', key, KEPT)
+    live(key, math.max(due - now, 0) + KEPT)
   end
 end
 
@@ -189,7 +194,7 @@ local waiters = S .. ':w:' .. channel
 -- takes none.
 redis.call('LREM', waiters, 0, waiter)
 redis.call('SET', S .. ':q:' .. channel, terms, 'PX', KEPT)
-redis.call('PEXPIRE', S .. ':c:' .. channel, KEPT)
+live(S .. ':c:' .. channel, KEPT)
 local expired = clear(channel)
 redis.call('RPUSH', waiters, waiter)
 redis.call('PEXPIRE', waiters, ttl)
@@ -211,6 +216,7 @@ for index = 5, #ARGV do
   end
 end
 redis.call('PEXPIRE', waiters, ttl)
+if #ARGV > 4 then redis.call('PEXPIRE', S .. ':q:' .. channel, KEPT) end
 flow(channel)
 local state = 0
 for index = 5, #ARGV do

@@ -138,10 +138,6 @@ HELD: Final = (
     + """
 local GIVEN, STORED, FULL, CLOSED = 0, 1, 2, 3
 
-local function live(key, life)
-  if redis.call('PTTL', key) < life then redis.call('PEXPIRE', key, life) end
-end
-
 put = function(channel, stamp, payload, capacity, policy, shift)
   if string.find(channel, '!', 1, true) and redis.call('EXISTS', S .. ':x:' .. channel) == 1 then
     return CLOSED, 0, 0

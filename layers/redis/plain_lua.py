@@ -33,6 +33,11 @@ local function told(state)
   return {state, expired}
 end
 local again, held = due(channel, true)
+if again then
+  -- Those who came first get it.
+  flow(channel)
+  again, held = due(channel, true)
+end
 if again then return told(give(mailbox, channel, again, held.payload, held) and 0 or 3) end
 local oldest = redis.call('ZPOPMIN', key)[1]
 if oldest then

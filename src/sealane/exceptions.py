@@ -16,6 +16,10 @@
     │   ├── UndecodableMessage
     │   └── UnhandledMessage
     ├── FrameError (ValueError)              a frame from a client that is refused; has a close code
+    │   ├── EnvelopeError                    a frame for a demultiplexer that comes to nothing
+    │   │   ├── InvalidEnvelope              4400
+    │   │   ├── StreamConflict               4409
+    │   │   └── UnknownStream                4404
     │   ├── FrameTooLarge                    1009
     │   ├── InvalidJSON                      1007
     │   ├── InvalidText                      1007
@@ -72,6 +76,7 @@ __all__ = [
     "ChannelsInstalled",
     "ConnectionClosed",
     "DenyConnection",
+    "EnvelopeError",
     "FrameError",
     "FrameTooLarge",
     "HandlerCancelled",
@@ -79,6 +84,7 @@ __all__ = [
     "IllegalEvent",
     "InvalidChannelLayerError",
     "InvalidDeliveryOption",
+    "InvalidEnvelope",
     "InvalidJSON",
     "InvalidName",
     "InvalidText",
@@ -97,6 +103,7 @@ __all__ = [
     "ServerUnreachable",
     "StartupFailed",
     "StopConsumer",
+    "StreamConflict",
     "TooManyFrames",
     "TooManyGroups",
     "UndecodableMessage",
@@ -107,6 +114,7 @@ __all__ = [
     "UnknownChannel",
     "UnknownChannelLayer",
     "UnknownScopeType",
+    "UnknownStream",
     "UnserializableMessage",
     "WebsocketDenied",
 ]
@@ -301,6 +309,52 @@ class FrameError(SealaneError, ValueError):
 
     def __str__(self) -> str:
         return self.problem
+
+
+class EnvelopeError(FrameError):
+    """A frame for a demultiplexer that comes to nothing: ``stream`` is the name in it, None where there is none.
+
+    The client is told, with ``code``; no stream changes by it.
+    """
+
+    code = 4400
+    stream: str | None = None
+
+
+class InvalidEnvelope(EnvelopeError):
+    """A frame that is not an envelope."""
+
+    def __init__(self, problem: str, stream: str | None = None) -> None:
+        super().__init__(problem)
+        self.stream = stream
+
+    def __str__(self) -> str:
+        of = "" if self.stream is None else f" of the stream {self.stream!r}"
+        return f"An envelope{of} cannot be read: {self.problem}"
+
+
+class UnknownStream(EnvelopeError):
+    """An envelope of a stream that the demultiplexer does not have."""
+
+    code = 4404
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self.stream = stream
+
+    def __str__(self) -> str:
+        return f"There is no stream {self.stream!r}"
+
+
+class StreamConflict(EnvelopeError):
+    """An envelope that does not fit the state of its stream: a message before it is opened, a second opening."""
+
+    code = 4409
+
+    def __init__(self, stream: str, state: str) -> None:
+        super().__init__(f"The stream {stream!r} is {state}")
+        self.stream = stream
+        self.state = state
 
 
 class InvalidJSON(FrameError):

@@ -60,6 +60,11 @@ KINDS = (
         "daphne",
         ("--verbosity", "0", "-e", "ssl:{tls_port}:interface=127.0.0.1:privateKey={key}:certKey={certificate}"),
         encrypted=True,
+        # Its traceback for a close code that it does not send.
+        noise=re.compile(
+            r"[^\n]*Exception inside application: invalid close code 1008.*?\nException: invalid close code 1008[^\n]*",
+            re.DOTALL,
+        ),
     ),
     # https://github.com/python/cpython/issues/113538, for a connection that the end of the server cancels.
     Kind(

@@ -33,14 +33,15 @@ def _token(scope: Scope) -> str:
 
 
 class Watch(AsyncWebsocketConsumer):
-    """Say that it is there, close when asked to, and note the code of the end."""
+    """Say that it is there, close with the code that the client asks for, and note the code of the end."""
 
     async def connect(self) -> None:
         await self.accept()
         await self.send(text_data="here")
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        await self.close(4001, "on purpose")
+        assert text_data is not None
+        await self.close(int(text_data), "on purpose")
 
     async def disconnect(self, code: int) -> None:
         note(f"{_token(self.scope)} disconnect {code}")

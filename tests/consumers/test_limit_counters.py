@@ -22,6 +22,9 @@ def test_everything_is_counted_and_told_once_a_minute() -> None:
         "dropped_newest": 0,
         "dropped_closed": 0,
         "closed_slow": 1,
+        "refused_envelope": 0,
+        "refused_streams": 0,
+        "closed_streams": 0,
     }
     assert repr(counters) == "<LimitCounters refused_size=6 closed_slow=1>"
     assert repr(LimitCounters()) == "<LimitCounters nothing>"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sealane.consumers.outbox import OVERHEAD, SLOW_CLIENT_POLICIES, Outbox
+from sealane.consumers.outbox import OVERHEAD, SLOW_CLIENT_POLICIES, Outbox, Verdict
 from sealane.types import Message
 
 
@@ -97,6 +97,52 @@ def test_the_bound_holds_and_every_frame_is_accounted_for(policy: Any, seed: int
         assert outbox.waiting_bytes == sum(sizes) + OVERHEAD * len(sizes)
         assert outbox.waiting_bytes <= limit or len(outbox) == 1
     assert put == dropped + taken + len(outbox)
+
+
+@pytest.mark.parametrize(
+    ("policy", "left"), [("drop_oldest", ["kept 1", "3", "kept 2"]), ("drop_newest", ["kept 1", "2", "kept 2"])]
+)
+def test_others_make_room_for_a_frame_that_is_kept(policy: Any, left: list[str]) -> None:
+    outbox = Outbox(3 * (OVERHEAD + 10), policy)
+    assert outbox.put(frame("kept 1"), kept=True).outcome == "queued"
+    assert [outbox.put(frame(text)).outcome for text in ("2", "3")] == ["queued"] * 2
+    assert outbox.put(frame("kept 2"), kept=True) == Verdict(policy.replace("drop", "dropped"), 1)
+    assert [taken["text"] for taken in iter(outbox.take, None)] == left
+    assert outbox.waiting_bytes == 0
+
+
+@pytest.mark.parametrize("policy", SLOW_CLIENT_POLICIES)
+def test_kept_frames_are_bounded_too(policy: Any) -> None:
+    outbox = Outbox(2 * (OVERHEAD + 1), policy)
+    for text in "a", "b":
+        assert outbox.put(frame(text), kept=True).outcome == "queued"
+    assert outbox.put(frame("c"), kept=True) == Verdict("overflowed", 1)
+    assert outbox.put(frame("d")) == Verdict("overflowed" if policy == "close" else "dropped_newest", 1)
+    assert [taken["text"] for taken in iter(outbox.take, None)] == ["a", "b"]
+    assert outbox.put(frame("e")).outcome == "queued"
+
+
+@pytest.mark.parametrize("policy", SLOW_CLIENT_POLICIES)
+@pytest.mark.parametrize("seed", range(10))
+def test_no_kept_frame_is_ever_dropped(policy: Any, seed: int) -> None:
+    source = random.Random(seed)
+    limit = 10 * OVERHEAD
+    outbox = Outbox(limit, policy)
+    kept: list[str] = []
+    taken: list[str] = []
+    for number in range(2000):
+        if source.random() < 0.7:
+            is_kept = source.random() < 0.3
+            text = f"{'kept' if is_kept else 'other'} {number}" + " " * source.choice((0, 500, 2000))
+            if outbox.put(frame(text), kept=is_kept).outcome != "overflowed" and is_kept:
+                kept.append(text)
+        elif (event := outbox.take()) is not None:
+            taken.append(event["text"])
+        assert outbox.waiting_bytes <= limit or len(outbox) == 1
+    taken += [event["text"] for event in iter(outbox.take, None)]
+    assert [text for text in taken if text.startswith("kept")] == kept
+    numbers = [int(text.split()[1]) for text in taken]
+    assert numbers == sorted(numbers)
 
 
 def test_its_repr_says_what_waits() -> None:

@@ -1,7 +1,6 @@
 """Database work of consumers on SQLite and a real PostgreSQL: how many connections there are, and when they end."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,36 +12,27 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.test import override_settings
+from django.urls import path
 from pytest_django import DjangoDbBlocker
+from websockets.asyncio.client import connect
 
 from sealane.consumers import AsyncWebsocketConsumer, WebsocketConsumer, threads
 from sealane.db import aclose_old_connections, database_sync_to_async
-from sealane.testing import WebsocketCommunicator
+from sealane.routing import URLRouter
+from sealane.testing import LiveServer, WebsocketCommunicator
 from tests.django.articles.models import Article
 from tests.docs.snippets import DOCS, blocks_of
 from tests.hops import Hops
-from tests.servers import PostgreSQL, postgresql_programs
 
 #: Seconds that an answer may take on a busy machine.
 LIMIT = 30.0
 
-#: How many sockets there are. Without a pool each message makes a connection, so that fewer tell as much.
-SOCKETS = {"sqlite": 200, "postgresql": 60, "pool": 200}
+#: How many sockets there are.
+SOCKETS = 200
 
 #: How many handlers of synchronous consumers run at once: more than a pool has connections.
 THREADS = 12
 POOL = 4
-
-
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[PostgreSQL]:
-    if postgresql_programs() is None:
-        reason = "there is no PostgreSQL here"
-        if os.environ.get("SEALANE_REQUIRE_POSTGRESQL") == "1":
-            pytest.fail(f"SEALANE_REQUIRE_POSTGRESQL=1, but {reason}", pytrace=False)
-        pytest.skip(reason)
-    with PostgreSQL() as server:
-        yield server
 
 
 class Database:
@@ -190,26 +180,27 @@ class SyncWorker(WebsocketConsumer):
         self.send(text_data=str(self.database.in_use()))
 
 
+@pytest.mark.untraced
 async def test_many_sockets_stay_within_the_pool_and_leave_no_connection(database: Database) -> None:
-    async def visit(consumer: Any, number: int) -> list[int]:
-        client = WebsocketCommunicator(consumer.as_asgi(database=database), "/")
-        assert await client.connect(timeout=LIMIT) == (True, None)
-        await client.send_to(text_data=str(number))
-        seen = [int(await client.receive_from(timeout=LIMIT))]
-        if number % 20 < 2:
-            seen.append(await asyncio.to_thread(database.at_the_server))
-        here.append(number)
-        if len(here) == sockets:
-            all_here.set()
-        await may_leave.wait()
-        await client.disconnect(timeout=LIMIT)
+    async def visit(number: int) -> list[int]:
+        path = ("async", "sync")[number % 2]
+        async with connect(f"{server.ws_url}/{path}", proxy=None, open_timeout=LIMIT) as client:
+            await client.send(str(number))
+            seen = [int(await client.recv())]
+            if number % 20 < 2:
+                seen.append(await asyncio.to_thread(database.at_the_server))
+            here.append(number)
+            if len(here) == SOCKETS:
+                all_here.set()
+            await may_leave.wait()
         return seen
 
-    sockets = SOCKETS[database.kind]
+    consumers: list[Any] = [AsyncWorker.as_asgi(database=database), SyncWorker.as_asgi(database=database)]
+    router = URLRouter([path(name, consumer) for name, consumer in zip(("async", "sync"), consumers, strict=True)])
     here: list[int] = []
     all_here, may_leave = asyncio.Event(), asyncio.Event()
-    async with asyncio.TaskGroup() as visits:
-        tasks = [visits.create_task(visit((AsyncWorker, SyncWorker)[number % 2], number)) for number in range(sockets)]
+    async with LiveServer(router) as server, asyncio.TaskGroup() as visits:
+        tasks = [visits.create_task(visit(number)) for number in range(SOCKETS)]
         await all_here.wait()
         # All sockets are open, and have done their work. The last ones clean up after their answer.
         await none_left(database.in_use)
@@ -218,7 +209,7 @@ async def test_many_sockets_stay_within_the_pool_and_leave_no_connection(databas
     pooled = database.kind == "pool"
     peak = max(max(task.result()) for task in tasks)
     assert 1 < peak <= (POOL if pooled else THREADS + 1)
-    assert await sync_to_async(database.articles.count)() == sockets
+    assert await sync_to_async(database.articles.count)() == SOCKETS
     await aclose_old_connections()
     assert database.in_use() == 0
     if pooled:

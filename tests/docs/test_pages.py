@@ -23,6 +23,7 @@ RUN_ELSEWHERE = {
     "docs/how-to/deploy.md": "tests/docs/test_deploy.py",
     # It changes what imports mean in the whole process.
     "docs/how-to/move-from-channels.md": "tests/compat/test_django.py",
+    "docs/how-to/rolling-restarts.md": "tests/deploys/site.py",
     "docs/how-to/test-consumers.md": "tests/docs/test_how_to.py",
     "docs/how-to/write-a-channel-layer.md": "tests/layers/test_pages.py",
     "docs/reference/layers.md": "tests/layers/test_pages.py",

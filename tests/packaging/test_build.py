@@ -39,7 +39,7 @@ def test_wheel_holds_the_package_with_its_links_followed(distributions: Distribu
     names = {name for name in wheel_contents(distributions.wheel) if ".dist-info/" not in name}
     assert names == package_files(distributions.tree)
     assert {f"sealane/{name}/__init__.py" for name in LINKED} <= names
-    assert "sealane/py.typed" in names
+    assert {"sealane/py.typed", "sealane/static/sealane/multiplexer.js"} <= names
 
 
 def test_wheel_holds_data_files(distributions: Distributions) -> None:

@@ -1,6 +1,7 @@
 """Closing all WebSockets of an application at once, at the level of ASGI events."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,17 +15,23 @@ CLOSE = {"type": "websocket.close", "code": 1012}
 
 
 class Client:
-    """A server's side of one connection. ``gone``: sending raises, as it does when a client has left."""
+    """A server's side of one connection. ``gone``: sending raises, as it does when a client has left.
 
-    def __init__(self, type: str = "websocket", *, gone: bool = False) -> None:
+    ``refuses``: it takes no message of this type, as Daphne takes no close with 1012.
+    """
+
+    def __init__(self, type: str = "websocket", *, gone: bool = False, refuses: str = "") -> None:
         self.scope: Scope = {"type": type}
         self.sent: list[Message] = []
         self.incoming: asyncio.Queue[Message] = asyncio.Queue()
         self.gone = gone
+        self.refuses = refuses
 
     async def send(self, message: Message) -> None:
         if self.gone and message["type"] != "websocket.accept":
             raise OSError("gone")
+        if message["type"] == self.refuses and not message.get("body"):
+            raise Exception("invalid")
         self.sent.append(message)
         if message["type"] == "websocket.close":
             self.incoming.put_nowait({"type": "websocket.disconnect", "code": message["code"]})
@@ -136,6 +143,45 @@ async def test_a_client_that_has_left_meanwhile_does_not_keep_the_others() -> No
         gone.incoming.put_nowait({"type": "websocket.disconnect", "code": 1006})
 
     assert there.sent[1:] == [CLOSE]
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.01])
+@pytest.mark.parametrize(("type", "message"), [("websocket", "websocket.close"), ("http", "http.response.body")])
+async def test_where_the_server_refuses_to_close_the_application_is_cancelled(
+    type: str, message: str, spread: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended: list[str] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.accept"})
+        else:
+            headers = [(b"content-type", b"text/event-stream")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+        try:
+            ended.append((await receive())["type"])
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    closing = Closing(application)
+    refusing, other = [Client(type, refuses=message) for _ in range(3)], Client()
+    tasks = [asyncio.create_task(closing(client.scope, client.incoming.get, client.send)) for client in refusing]
+    tasks.append(asyncio.create_task(closing(other.scope, other.incoming.get, other.send)))
+    while closing.open < 4:
+        await asyncio.sleep(0)
+    await closing.close_all(spread)
+    async with asyncio.timeout(20):
+        await closing.wait_until_none_runs()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    # One that came meanwhile as well.
+    late = Client(type, refuses=message)
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(closing(late.scope, late.incoming.get, late.send))
+    assert sorted(ended) == ["cancelled"] * 4 + ["websocket.disconnect"]
+    assert other.sent[-1] == CLOSE
+    [text] = caplog.messages
+    assert re.fullmatch(rf"The server does not take .*'{message}'.* \(Exception: invalid\): applications are .*", text)
 
 
 async def test_other_connections_pass() -> None:

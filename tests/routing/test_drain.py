@@ -10,12 +10,13 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -24,6 +25,7 @@ from sealane.consumers import AsyncWebsocketConsumer
 from sealane.routing import Drain, ProtocolTypeRouter, health
 from sealane.testing import HttpCommunicator, WebsocketCommunicator
 from sealane.types import Receive, Scope, Send
+from tests.routing.drained import PROGRAM
 from tests.routing.exchange import Answering, Exchange
 from tests.servers.ports import free_port
 
@@ -157,19 +159,27 @@ async def test_a_server_without_a_handler(handler: Any, sigterm: list[int], capl
     for _ in range(2):
         await Exchange.http().run(Drain(Answering()))
     assert signal.getsignal(signal.SIGTERM) == handler
-    assert caplog.messages[0] == "SIGTERM cannot be held under this server: connections end as the server ends them"
+    assert caplog.messages[0] == (
+        "Drain does nothing here: it holds a SIGTERM that the server handles by signal.signal(), as uvicorn does, and "
+        "this one does otherwise. Connections end as the server ends them"
+    )
 
 
-async def test_a_server_with_a_handler_of_the_event_loop(sigterm: list[int], caplog: pytest.LogCaptureFixture) -> None:
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, lambda: None)
-    try:
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_server_with_a_handler_of_the_event_loop(
+    new_loop: Callable[[], asyncio.AbstractEventLoop], sigterm: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def serve() -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, lambda: None)
         before = signal.getsignal(signal.SIGTERM)
-        await Exchange.http().run(Drain(Answering()))
-        assert signal.getsignal(signal.SIGTERM) is before
-        assert "SIGTERM cannot be held under this server" in caplog.text
-    finally:
+        await _request()
+        assert signal.getsignal(signal.SIGTERM) == before
         loop.remove_signal_handler(signal.SIGTERM)
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(serve())
+    assert "Drain does nothing here" in caplog.text
 
 
 async def test_in_another_thread_it_does_nothing(sigterm: list[int], caplog: pytest.LogCaptureFixture) -> None:
@@ -192,57 +202,6 @@ def test_the_spread_is_shorter_than_the_timeout(spread: float, timeout: float) -
 
 
 # A real server
-
-PROGRAM = """
-import asyncio, os, sys
-from django.conf import settings
-settings.configure(
-    SECRET_KEY="for this test",
-    CHANNEL_LAYERS={"default": {"BACKEND": "sealane.layers.InMemoryChannelLayer"}},
-    LOGGING_CONFIG=None,
-)
-import django
-django.setup()
-from django.urls import path
-from sealane.consumers import AsyncEventStreamConsumer, AsyncWebsocketConsumer
-from sealane.layers import channel_layers
-from sealane.routing import Drain, ProtocolTypeRouter, URLRouter, health
-
-def note(*words):
-    with open(os.environ["NOTES"], "a") as notes:
-        print(*words, file=notes)
-
-class Socket(AsyncWebsocketConsumer):
-    async def connect(self):
-        self.number = self.scope["url_route"]["kwargs"]["number"]
-        self.spawn(self.work())
-        await self.accept()
-
-    async def work(self):
-        try:
-            await asyncio.sleep(3600)
-        finally:
-            note("task", self.number)
-
-    async def disconnect(self, code):
-        await asyncio.sleep(0)
-        note("disconnect", self.number, code)
-
-async def shutdown():
-    note("shutdown", len(channel_layers.created()))
-
-application = Drain(
-    ProtocolTypeRouter(
-        {
-            "http": URLRouter([path("ready", health.ready), path("events", AsyncEventStreamConsumer.as_asgi())]),
-            "websocket": URLRouter([path("<int:number>", Socket.as_asgi())]),
-        },
-        on_shutdown=[shutdown],
-    ),
-    spread=2.0,
-    timeout=20,
-)
-"""
 
 SOCKETS = 50
 SPREAD = 2.0

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from tests.servers import wait_until
 
-__all__ = ["PROJECT", "Entry", "Process", "Project"]
+__all__ = ["Entry", "Process", "Project"]
 
 PROJECT = Path(__file__).parent / "project"
 SOURCE = Path(__file__).parents[2] / "src"

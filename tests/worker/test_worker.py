@@ -177,12 +177,11 @@ async def test_one_message_needs_one_instance_whatever_the_concurrency(layer: In
     class Jobs(Recorder):
         pass
 
-    async with Worker(Jobs.as_asgi(), ["jobs"], layer, concurrency=5):
+    async with Worker(Jobs.as_asgi(), ["jobs"], layer, concurrency=5) as worker:
         for n in range(5):
             await layer.send("jobs", {"type": "job.do", "n": n})
-            await eventually(lambda n=n: len(Jobs.seen) == n + 1)  # type: ignore[misc]
-            # The instance says that it is through when it asks for more.
-            await asyncio.sleep(0.01)
+            # It is through when it asks for more.
+            await eventually(lambda n=n: len(Jobs.seen) == n + 1 and "0 in hand, 0" in repr(worker))  # type: ignore[misc]
     assert len(Jobs.instances) == 1
 
 
@@ -217,11 +216,12 @@ async def test_max_applications_ends_the_instance_that_was_idle_longest(layer: I
     class Jobs(Recorder):
         pass
 
-    async with Worker(Jobs.as_asgi(), ["a", "b", "c"], layer, max_applications=2):
+    async with Worker(Jobs.as_asgi(), ["a", "b", "c"], layer, max_applications=2) as worker:
         for count, channel in enumerate(["a", "b", "a", "c", "a", "b"], 1):
             await layer.send(channel, {"type": "job.do", "n": channel})
-            await eventually(lambda count=count: len(Jobs.seen) == count)  # type: ignore[misc]
-            await asyncio.sleep(0.01)
+            await eventually(
+                lambda count=count: len(Jobs.seen) == count and repr(worker).count("0 in hand") == 3  # type: ignore[misc]
+            )
     # b had to go for c, and c for b.
     assert [instance.scope["channel"] for instance in Jobs.instances] == ["a", "b", "c", "b"]
 

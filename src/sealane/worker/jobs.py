@@ -41,8 +41,9 @@ class Job(ABC):
 class PlainJob(Job):
     """A message that was taken for good: at most once."""
 
-    def __init__(self, channel: str, message: Message, layer: BaseChannelLayer) -> None:
+    def __init__(self, channel: str, message: Message, layer: BaseChannelLayer, options: WorkerOptions) -> None:
         self.message = message
+        self._options = options
         self._channel = channel
         self._layer = layer
 
@@ -58,7 +59,8 @@ class PlainJob(Job):
             logger.error("A message on channel %r was cancelled, and is dropped: the worker stops", self._channel)
             return
         try:
-            await self._layer.send(self._channel, self.message)
+            async with asyncio.timeout(self._options.cancel_timeout):
+                await self._layer.send(self._channel, self.message)
         except Exception as error:
             logger.error("A message on channel %r could not be handed back, and is lost", self._channel, exc_info=error)
 

@@ -20,7 +20,7 @@ _MOST_WAIT = 2.0
 
 
 class Outage:
-    """Repeat calls until the layer's server carries them out, and say once that it is away, and once that it is back.
+    """Repeat calls until the layer's server carries them out, and say once that it is away, and once that they go on.
 
     One for all calls of a worker, so that an outage is one line in the log, however many calls it concerns.
     """
@@ -53,5 +53,6 @@ class Outage:
 
     def _succeeded(self) -> None:
         if self._since is not None:
-            logger.info("The channel layer is back after %.1f s, and the worker goes on", self._clock() - self._since)
+            # Where nothing was to be told or taken, that is the first message after the outage.
+            logger.info("The worker goes on, %.1f s after its channel layer went away", self._clock() - self._since)
             self._since = None

@@ -218,7 +218,7 @@ class Worker:
     async def _take(self, channel: str, leases: Leases, outage: Outage) -> Job:
         options = self.options
         if not options.ack:
-            return PlainJob(channel, await self.channel_layer.receive(channel), self.channel_layer)
+            return PlainJob(channel, await self.channel_layer.receive(channel), self.channel_layer, options)
         delivery = await self.channel_layer.receive_delivery(
             channel,
             visibility_timeout=options.visibility_timeout,

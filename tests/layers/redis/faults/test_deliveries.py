@@ -95,7 +95,8 @@ async def test_a_worker_is_killed_at_full_load(
     valkey_server: Server, new_layer: NewLayer, kind: type[RedisLayer], key_prefix: str, tmp_path: Path
 ) -> None:
     """Of three workers one is killed: every job is done, and none is with two workers while it is leased."""
-    jobs, visibility = 2000, 3.0
+    # The one is what is asked for. The other hands out by the same scripts, and needs no such crowd.
+    jobs, visibility = 2000 if kind is RedisChannelLayer else 500, 3.0
     layer = new_layer([valkey_server.url], kind)
     file = tmp_path / "events"
     await asyncio.gather(*(layer.send("jobs", {"type": "job", "number": number}) for number in range(jobs)))

@@ -1,0 +1,1 @@
+"""What the package brings for pages, in a real browser."""
