@@ -167,6 +167,10 @@ with mock.patch("channels.layers.InMemoryChannelLayer.send") as send:
     from sealane.layers import InMemoryChannelLayer
     assert InMemoryChannelLayer.send is send
 
+import django.contrib.auth
+with mock.patch("channels.auth.SESSION_KEY", "mine"):
+    assert django.contrib.auth.SESSION_KEY == "_auth_user_id"  # not Sealane's
+
 from _pytest.monkeypatch import MonkeyPatch
 real = sealane.routing.auth.get_user
 with MonkeyPatch.context() as patch:

@@ -81,6 +81,8 @@ async def test_the_denier_refuses() -> None:
         assert await communicator.receive_output(10) == {"type": "websocket.close"}
 
 
+# The thread that saves may have a connection from another test, and looks whether it is old.
+@pytest.mark.django_db
 @override_settings(SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies")
 async def test_a_session_wrapper() -> None:
     sent: list[Message] = []

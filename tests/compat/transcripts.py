@@ -29,8 +29,8 @@ REDIS_PROGRAMS = ("redis_core", "redis_pubsub")
 #: Seconds that a case may take, which only bound a hang.
 PATIENCE = 120.0
 
-#: Seconds that a program waits for what has to come. Where an application has failed, communicators of Channels wait all
-#: the time, so it is less there.
+#: Seconds that a program waits for what has to come. Where an application has failed, a communicator of Channels waits
+#: for all of them, so there are less.
 WAIT = float(os.environ.get("COMPAT_WAIT", "30"))
 
 Case = Callable[["Transcript"], Awaitable[None]]

@@ -24,8 +24,8 @@ def _command(name: str) -> str:
 class ChannelsModule(ModuleType):
     """A module whose names are at home in other modules.
 
-    To set one of them sets it at home too, so that a test that patches ``channels.auth.get_user`` changes what
-    AuthMiddleware calls.
+    To set one of them sets it at home too, where that is in Sealane, so that a test that patches
+    ``channels.auth.get_user`` changes what AuthMiddleware calls.
     """
 
     _sealane_homes: dict[str, Home]
@@ -33,7 +33,7 @@ class ChannelsModule(ModuleType):
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
         home = self.__dict__.get("_sealane_homes", {}).get(name)
-        if home is not None:
+        if home is not None and home[0].startswith("sealane."):
             module, attribute = home
             setattr(importlib.import_module(module), attribute, value)
 
