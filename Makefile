@@ -18,7 +18,7 @@ REDIS_PY ?= 5.0.1 6.4.0 7.4.1
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-redis test coverage lint types format bench bench-memory bench-check bench-check-store docs \
-	test-matrix test-redis-py test-lowest test-third-party run-matrix surface peers check-peers clean
+	test-benchmarks test-matrix test-redis-py test-lowest test-third-party run-matrix surface peers check-peers clean
 .DELETE_ON_ERROR:
 
 # Make an empty environment for the target's directory with the interpreter $(1).
@@ -31,12 +31,14 @@ define environment
 	@$(1) -m venv --clear $(@D)
 endef
 
-# Tests that stop servers in the middle of traffic, and look how long things take: apart from the others, and no more
-# at a time than the least machine has processors.
+# Tests that stop servers in the middle of traffic, and look how long things take: apart from the others. They wait for
+# most of their time.
 FAULTS = tests/layers/redis/faults
-PARALLEL_FAULTS = --quiet --numprocesses 2 --dist worksteal
+PARALLEL_FAULTS = --quiet --numprocesses 4 --dist worksteal
+# What has an environment of its own, and what belongs to the benchmarks: targets of their own.
 THIRD_PARTY = tests/third_party
-PARALLEL_ONLY = --ignore=$(FAULTS) --ignore=$(THIRD_PARTY)
+BENCHMARKS = tests/benchmarks
+PARALLEL_ONLY = --ignore=$(FAULTS) --ignore=$(THIRD_PARTY) --ignore=$(BENCHMARKS)
 PARALLEL = --quiet --numprocesses $(WORKERS) --dist worksteal
 
 PIP_INSTALL = @$(@D)/bin/python -m pip install --quiet --disable-pip-version-check
@@ -87,6 +89,9 @@ bench-memory: .venv-bench/.made .venv-bench-peer-$(PEER_REDIS)/.made  ## tell wh
 
 bench-check: .venv/.made  ## fail where a main row does over 10 % more work than is stored (some rows: make bench-check ONLY=echo)
 	.venv/bin/python -m benchmarks.guard $(addprefix --only ,$(ONLY)) $(ARGS)
+
+test-benchmarks: .venv/.made  ## run each row of the benchmarks once, on tiny sizes, and the tests of the guard
+	.venv/bin/python -m pytest $(PARALLEL) $(BENCHMARKS) $(ARGS)
 
 bench-check-store: .venv/.made  ## store the work of the main rows anew, for the Python of .venv
 	.venv/bin/python -m benchmarks.guard --write $(addprefix --only ,$(ONLY)) $(ARGS)
