@@ -10,13 +10,15 @@ ONLY ?=
 # The redis-py that suits channels_redis best. To try another: make bench ONLY=redis PEER_REDIS=8.1.0
 PEER_REDIS ?= 6.4.0
 MATRIX_PYTHON ?=
+# What `import channels` meant when it was recorded what Channels does.
+PEERS = channels==4.3.2 channels_redis==4.3.0 daphne==4.2.3 redis==6.4.0 asgiref==3.13.0 django~=5.2.0
 # The newest major is what `make test` runs on.
 REDIS_PY ?= 5.0.1 6.4.0 7.4.1
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-redis test coverage lint types format bench bench-memory bench-check bench-check-store docs \
-	test-matrix test-redis-py test-lowest run-matrix clean
+	test-benchmarks test-matrix test-redis-py test-lowest test-third-party run-matrix surface peers check-peers clean
 .DELETE_ON_ERROR:
 
 # Make an empty environment for the target's directory with the interpreter $(1).
@@ -29,11 +31,14 @@ define environment
 	@$(1) -m venv --clear $(@D)
 endef
 
-# Tests that stop servers in the middle of traffic, and look how long things take: apart from the others, and no more
-# at a time than the least machine has processors.
+# Tests that stop servers in the middle of traffic, and look how long things take: apart from the others. They wait for
+# most of their time.
 FAULTS = tests/layers/redis/faults
-PARALLEL_FAULTS = --quiet --numprocesses 2 --dist worksteal
-PARALLEL_ONLY = --ignore=$(FAULTS)
+PARALLEL_FAULTS = --quiet --numprocesses 4 --dist worksteal
+# What has an environment of its own, and what belongs to the benchmarks: targets of their own.
+THIRD_PARTY = tests/third_party
+BENCHMARKS = tests/benchmarks
+PARALLEL_ONLY = --ignore=$(FAULTS) --ignore=$(THIRD_PARTY) --ignore=$(BENCHMARKS)
 PARALLEL = --quiet --numprocesses $(WORKERS) --dist worksteal
 
 PIP_INSTALL = @$(@D)/bin/python -m pip install --quiet --disable-pip-version-check
@@ -85,6 +90,9 @@ bench-memory: .venv-bench/.made .venv-bench-peer-$(PEER_REDIS)/.made  ## tell wh
 bench-check: .venv/.made  ## fail where a main row does over 10 % more work than is stored (some rows: make bench-check ONLY=echo)
 	.venv/bin/python -m benchmarks.guard $(addprefix --only ,$(ONLY)) $(ARGS)
 
+test-benchmarks: .venv/.made  ## run each row of the benchmarks once, on tiny sizes, and the tests of the guard
+	.venv/bin/python -m pytest $(PARALLEL) $(BENCHMARKS) $(ARGS)
+
 bench-check-store: .venv/.made  ## store the work of the main rows anew, for the Python of .venv
 	.venv/bin/python -m benchmarks.guard --write $(addprefix --only ,$(ONLY)) $(ARGS)
 
@@ -110,8 +118,21 @@ test-redis-py: .venv-redis-py/.made  ## run the tests of the Redis layers on the
 test-lowest: .venv-lowest/.made  ## run the suite on the lowest versions that pyproject.toml allows
 	.venv-lowest/bin/python -m pytest $(PARALLEL) $(ARGS)
 
+test-third-party: export SEALANE_REQUIRE_THIRD_PARTY = 1
+test-third-party: .venv/.made .venv-third-party/.made  ## run packages that were written for Channels on Sealane
+	.venv/bin/python -m pytest --quiet $(THIRD_PARTY) $(ARGS)
+
+surface: .venv/.made  ## write the page that compares the names of Channels with Sealane's
+	PYTHONPATH=src .venv/bin/python -m tests.compat.comparison --write
+
+peers: .venv/.made .venv-peers/.made  ## record anew what Channels does, and what Sealane does in its place
+	.venv/bin/python -m tests.compat.record .venv-peers/bin/python
+
+check-peers: .venv/.made .venv-peers/.made  ## check that Channels does what is recorded
+	.venv/bin/python -m tests.compat.record .venv-peers/bin/python --check
+
 clean:  ## remove the environments and everything that was built
-	rm -rf .venv .venv-bench .venv-bench-peer-* .venv-docs .venv-matrix .venv-redis-py .venv-lowest build dist docs/_build artifacts htmlcov
+	rm -rf .venv .venv-bench .venv-bench-peer-* .venv-peers .venv-docs .venv-matrix .venv-redis-py .venv-lowest .venv-third-party build dist docs/_build artifacts htmlcov
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.* src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -130,6 +151,11 @@ clean:  ## remove the environments and everything that was built
 	$(PIP_INSTALL) --editable '.[bench]' 'redis==$(PEER_REDIS)'
 	@touch $@
 
+.venv-peers/.made: Makefile
+	$(call environment,$(PYTHON))
+	$(PIP_INSTALL) $(PEERS)
+	@touch $@
+
 .venv-docs/.made: pyproject.toml
 	$(call environment,$(PYTHON))
 	$(PIP_INSTALL) --editable '.[docs]'
@@ -143,6 +169,13 @@ clean:  ## remove the environments and everything that was built
 .venv-redis-py/.made: pyproject.toml
 	$(call environment,$(PYTHON))
 	$(PIP_INSTALL) --editable '.[test]'
+	@touch $@
+
+.venv-third-party/.made: pyproject.toml $(wildcard tests/third_party/requirements*.txt)
+	$(call environment,$(PYTHON))
+	$(PIP_INSTALL) --editable '.[redis,server]' --requirement $(THIRD_PARTY)/requirements.txt
+	$(PIP_INSTALL) --no-deps --requirement $(THIRD_PARTY)/requirements-no-deps.txt
+	$(PIP_INSTALL) --no-deps --target $(@D)/channels --requirement $(THIRD_PARTY)/requirements-channels.txt
 	@touch $@
 
 .venv-lowest/.made: pyproject.toml tests/packaging/lowest.py

@@ -101,6 +101,8 @@ class AsyncConsumer(Limits, Attendance):
     _database: DatabaseUse
     _spawned: set[asyncio.Task[Any]] | None = None
     _job_handling: Handling | None = None
+    #: The type of the last message of the channel layer without a handler that a dispatch() of a user's got.
+    _stray: str | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -227,8 +229,17 @@ class AsyncConsumer(Limits, Attendance):
         return self._handle(self._layer_handlers, message)
 
     def _handle(self, table: HandlerTable, message: Message) -> Awaitable[None]:
-        name = table.resolve(message)
-        return self._call(table, "dispatch" if self._overrides_dispatch else name, message)
+        return self._call(table, self._method_for(table, message), message)
+
+    def _method_for(self, table: HandlerTable, message: Message) -> str:
+        """Return the name of the method to call: the handler, or a ``dispatch()`` of the class's own."""
+        if not self._overrides_dispatch:
+            return table.resolve(message)
+        if not table.lacks(message):
+            table.resolve(message)
+        elif table is self._layer_handlers:
+            self._stray = message["type"]
+        return "dispatch"
 
     async def _call(self, table: HandlerTable, name: str, message: Message) -> None:
         await table.begin(self, name, message)
@@ -243,13 +254,18 @@ class AsyncConsumer(Limits, Attendance):
         raise StopConsumer
 
     async def dispatch(self, message: Message) -> None:
-        """Hand a message to its handler. Override it to do something around every message."""
+        """Hand a message to its handler. Override it to do something around every message.
+
+        A method of your own gets the messages of types without a handler too. For these the one here raises
+        UnhandledMessage, which ``on_error()`` is told of: a message of the channel layer is reported and dropped.
+        """
         table = self._table_of(message)
         await table.begin(self, table.resolve(message), message)
 
     def _table_of(self, message: Message) -> HandlerTable:
         # A message of the channel layer was let in by its own table before it came to dispatch().
-        return self._layer_handlers if self._layer_handlers.knows(message) else self._client_handlers
+        from_layer = self._layer_handlers.knows(message) or message.get("type") == self._stray
+        return self._layer_handlers if from_layer else self._client_handlers
 
     def _left(self, message: Message) -> None:
         """Note that the client has left, as its last event says."""

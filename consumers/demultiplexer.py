@@ -182,7 +182,7 @@ class WebsocketDemultiplexer(AsyncWebsocketConsumer):
         try:
             await self.base_send({"type": "websocket.send", "text": text})
         except OSError:
-            self._closed()
+            self._note_closed()
             raise
 
     async def _send_event(self, text: str) -> None:
@@ -195,7 +195,7 @@ class WebsocketDemultiplexer(AsyncWebsocketConsumer):
             else:
                 await self._outgoing.send(event, kept=True)
         except OSError:
-            self._closed()
+            self._note_closed()
 
     async def on_error(self, error: Exception, message: Message | None) -> None:
         """Tell the client of an envelope that came to nothing; anything else as every consumer does."""

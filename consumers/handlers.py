@@ -92,6 +92,16 @@ class HandlerTable:
         kind = message.get("type")
         return kind in self.names or kind in self._others
 
+    def lacks(self, message: Message) -> bool:
+        """Tell whether the class has nothing of the name that a message asks for, and the source may ask for it."""
+        kind = message.get("type") if isinstance(message, dict) else None
+        if not isinstance(kind, str) or self.knows(message):
+            return False
+        name = kind.replace(".", "_")
+        if name.startswith("_") or (self._source == "layer" and name in _SERVER_EVENTS):
+            return False
+        return not hasattr(self._consumer, name)
+
     def begin(self, consumer: object, name: str, message: Message) -> Awaitable[None]:
         """Call a method of an asynchronous consumer. Return what is to be awaited, or raise the named error.
 
@@ -124,8 +134,11 @@ class HandlerTable:
         is_bound = isinstance(inspect.getattr_static(self._consumer, name), staticmethod | classmethod)
         try:
             inspect.signature(method).bind(*([None] if is_bound else [None, None]))
-        except (TypeError, ValueError):
+        except TypeError:
             return f"{name}() does not take exactly one message"
+        except ValueError:
+            # A descriptor of another library's, which has no signature: what it takes is known when it is called.
+            return None
         return None
 
     def _belongs_to_framework(self, name: str) -> bool:

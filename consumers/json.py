@@ -53,8 +53,11 @@ class JsonWebsocketConsumer(WebsocketConsumer):
         """Handle what a frame says."""
 
     def send_json(self, content: Any, close: bool | int = False) -> None:
-        """Send content as a JSON text frame. For what is encoded, see :func:`encode`."""
-        self.send(text_data=self.encode_json(content), close=close)
+        """Send content as a JSON text frame. For what is encoded, see :func:`encode`.
+
+        Not by way of a ``send()`` of a subclass, which may well call this.
+        """
+        super().send(text_data=self.encode_json(content), close=close)
 
     @classmethod
     def decode_json(cls, text_data: str) -> Any:
@@ -78,8 +81,11 @@ class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):
         """Handle what a frame says."""
 
     async def send_json(self, content: Any, close: bool | int = False) -> None:
-        """Send content as a JSON text frame. For what is encoded, see :func:`encode`."""
-        await self.send(text_data=await self.encode_json(content), close=close)
+        """Send content as a JSON text frame. For what is encoded, see :func:`encode`.
+
+        Not by way of a ``send()`` of a subclass, which may well call this.
+        """
+        await super().send(text_data=await self.encode_json(content), close=close)
 
     @classmethod
     async def decode_json(cls, text_data: str) -> Any:

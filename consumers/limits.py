@@ -146,18 +146,18 @@ class WebsocketLimits(Limits):
     def _outgoing_lost(self, error: Exception) -> None:
         """Note what the server raised for a frame that nobody waited for."""
         if isinstance(error, OSError):
-            self._closed()
+            self._note_closed()
         else:
             self._stop(error)
 
     def _too_slow(self, why: str) -> None:
         """End the connection of a client that does not read. Called in the thread of the event loop."""
         self._slow = True
-        self._closed()
+        self._note_closed()
         self._note("closed_slow", 1, f"the client is too slow, and the connection is closed: {why}")
         self._stop(StopConsumer())
 
-    def _closed(self) -> None:
+    def _note_closed(self) -> None:
         raise NotImplementedError
 
     async def _tell_slow(self, event: Message) -> None:

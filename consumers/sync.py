@@ -71,16 +71,15 @@ class SyncConsumer(AsyncConsumer):
             return
         if (error := task.exception()) is not None:
             self._stop(error)
-        elif self._job_handling is not None and any(isinstance(arg, DeliveredMessage) and not arg.error for arg in args):
-            # Not on_error(), which has the message too.
-            self._job_handling.returned = True
+        elif (handling := self._job_handling) is not None:
+            # on_error() has the message too: then there is an error in it.
+            handling.returned |= any(isinstance(arg, DeliveredMessage) and not arg.error for arg in args)
 
     def _handle(self, table: HandlerTable, message: Message) -> Awaitable[None]:
-        name = table.resolve(message)
-        return self._in_thread(self.dispatch if self._overrides_dispatch else getattr(self, name), message)
+        return self._in_thread(getattr(self, self._method_for(table, message)), message)
 
     def dispatch(self, message: Message) -> None:  # type: ignore[override]
-        """Hand a message to its handler, in the thread. Override it to do something around every message."""
+        """Hand a message to its handler, in the thread; see :meth:`AsyncConsumer.dispatch`."""
         getattr(self, self._table_of(message).resolve(message))(message)
 
     async def _report(self, error: Exception, message: Message | None) -> None:

@@ -89,13 +89,13 @@ class WebsocketCore(WebsocketLimits, AsyncConsumer):
         if following is REFUSING:
             self._state = following
         elif following is CLOSED:
-            self._closed()
+            self._note_closed()
             self._closed_here = True
             if event["type"] == "websocket.close":
                 self._close_code = event.get("code", NORMAL)
         return True
 
-    def _closed(self) -> None:
+    def _note_closed(self) -> None:
         self._state = CLOSED
         self._dispatcher.forward = None
 
@@ -113,7 +113,7 @@ class WebsocketCore(WebsocketLimits, AsyncConsumer):
 
     def _lost(self, event: Message, error: OSError) -> ConnectionClosed:
         """The server says that the client is gone. Returns what to raise."""
-        self._closed()
+        self._note_closed()
         return ConnectionClosed(event["type"], self._close_code)
 
     def _is_received(self, message: Message) -> bool:
@@ -167,7 +167,7 @@ class WebsocketCore(WebsocketLimits, AsyncConsumer):
         return True
 
     def _left(self, message: Message) -> None:
-        self._closed()
+        self._note_closed()
         self._close_code = message.get("code", NO_STATUS)
 
     def _too_slow(self, why: str) -> None:
@@ -269,11 +269,11 @@ class WebsocketCore(WebsocketLimits, AsyncConsumer):
             await self._transmit(event)
         except Exception as error:
             # Nobody is there to be told. Servers say so in different ways.
-            self._closed()
+            self._note_closed()
             logger.debug("%s: the close frame was not sent: %s", self._name(), error)
 
     async def _call_disconnect(self) -> None:
-        self._closed()
+        self._note_closed()
         code = self._close_code if self._close_code is not None else ABNORMAL
         await self._run_disconnect(code)
 

@@ -5,13 +5,13 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, ClassVar, Self, TypeVar, get_args
+from typing import ClassVar, Self, TypeVar, get_args
 
 from sealane.exceptions import AcknowledgementsUnsupported, InvalidChannelLayerError, MessageTooLarge
-from sealane.layers import names
 from sealane.layers.blocking import BridgedSyncChannelLayer, SyncChannelLayer
 from sealane.layers.delivery import MAX_DELIVERIES, VISIBILITY_TIMEOUT, Delivery
 from sealane.layers.inbox import Inbox
+from sealane.layers.name_checks import NameChecks
 from sealane.layers.notices import OverflowPolicy
 from sealane.layers.serializers import registry
 from sealane.types import Message
@@ -19,7 +19,7 @@ from sealane.types import Message
 __all__ = ["BaseChannelLayer"]
 
 
-class BaseChannelLayer(ABC):
+class BaseChannelLayer(NameChecks, ABC):
     """Carries messages between consumers, and from any other code to consumers.
 
     A *message* is a dict of the types in ``sealane.layers.serializers``; its ``type`` names a handler. A *channel* is
@@ -53,12 +53,9 @@ class BaseChannelLayer(ABC):
         dict, UnserializableMessage (a TypeError) for what a message may not hold, MessageTooLarge, and ChannelFull
         from ``send()`` only. They are raised before anything was sent.
 
-    A layer of your own subclasses it, defines the abstract methods, and calls ``require_valid_channel_name()``,
+    A layer of your own subclasses it, defines the calls, and uses ``require_valid_channel_name()``,
     ``require_valid_group_name()`` and ``pack()`` for the checks.
     """
-
-    #: Names are shorter than this, in characters.
-    MAX_NAME_LENGTH: ClassVar[int] = names.MAX_NAME_LENGTH
 
     #: The optional parts of the contract that the layer has. A layer with ``receive_delivery()`` lists
     #: "acknowledgements".
@@ -178,39 +175,40 @@ class BaseChannelLayer(ABC):
         It costs nothing until it is used. The name begins with ``prefix`` and holds one ``!``.
         """
 
-    @abstractmethod
     async def close_channel(self, channel: str) -> None:
         """Close a channel: it leaves every group, and what waits there is dropped and counted.
 
         Whoever waits for it in ``receive()`` gets ChannelClosed, its owner's ``wake`` is never called again, and
         further messages to it are dropped and counted. Closing twice is harmless. A name without ``!`` belongs to
         nobody, so it may be used again afterwards.
+
+        Here it does nothing, for layers that were written for Channels, where there is no such call: what they keep of
+        a channel that has ended stays until it expires.
         """
 
-    @abstractmethod
     async def group_add(self, group: str, channel: str) -> None:
         """Add a channel to a group. It stays until ``group_discard()`` or ``close_channel()``. Twice is once.
 
         When it returns, what is sent to the group from then on reaches the channel. A closed channel joins nothing.
         """
+        raise NotImplementedError(f"group_add() is not implemented by {type(self).__name__}, which has no groups")
 
-    @abstractmethod
     async def group_discard(self, group: str, channel: str) -> None:
         """Remove a channel from a group; harmless where it is not in it."""
+        raise NotImplementedError(f"group_discard() is not implemented by {type(self).__name__}, which has no groups")
 
-    @abstractmethod
     async def group_send(self, group: str, message: Message) -> None:
         """Send a message to every channel that is in a group now.
 
         It never raises ChannelFull: a full member loses a message by the policy, which is counted and logged, and the
         others get theirs.
         """
+        raise NotImplementedError(f"group_send() is not implemented by {type(self).__name__}, which has no groups")
 
-    @abstractmethod
     async def flush(self) -> None:
         """Drop every message and every group, for tests. Owners and receivers go on waiting."""
+        raise NotImplementedError(f"flush() is not implemented by {type(self).__name__}")
 
-    @abstractmethod
     async def close(self) -> None:
         """Release what the layer holds, and close its channels. Closing twice is harmless.
 
@@ -272,25 +270,6 @@ class BaseChannelLayer(ABC):
         if self.max_message_size is not None and len(data) > self.max_message_size:
             raise MessageTooLarge(len(data), self.max_message_size)
         return data
-
-    def require_valid_channel_name(self, name: object, receive: bool = False) -> bool:
-        """Return True for a valid channel name, raise InvalidName for another.
-
-        With ``receive``, a name with a ``!`` must end there.
-        """
-        return names.require_valid_channel_name(name, receive, max_length=self.MAX_NAME_LENGTH)
-
-    def require_valid_group_name(self, name: object) -> bool:
-        """Return True for a valid group name, raise InvalidName for another."""
-        return names.require_valid_group_name(name, max_length=self.MAX_NAME_LENGTH)
-
-    def non_local_name(self, name: str) -> str:
-        """Return a channel name up to and including its ``!``; a name without one, as it is."""
-        return names.non_local_name(name)
-
-    def group_name(self, *parts: Any) -> str:
-        """Make one valid group name from parts, such as a model's name and a primary key: see ``names.group_name``."""
-        return names.group_name(*parts, max_length=self.MAX_NAME_LENGTH)
 
     def compile_capacities(
         self, channel_capacity: Mapping[str | re.Pattern[str], int]

@@ -172,6 +172,16 @@ class Exchange:
             board = self.board
             return {**board.counters.as_dict(), "channels": len(board.channels), "groups": len(board.groups)}
 
+    def members(self) -> dict[str, list[str]]:
+        """Return the channels of each group."""
+        with self._lock:
+            return {name: [inbox.name for inbox in group.members.values()] for name, group in self.board.groups.items()}
+
+    def waiting(self) -> dict[str, int]:
+        """Return how many messages wait in each channel where any do."""
+        with self._lock:
+            return {name: len(inbox) for name, inbox in self.board.channels.items() if len(inbox)}
+
     def _act(self, decide: _Decision, *args: Any) -> None:
         """Make a decision under the lock, then tell those it returns."""
         nested = False

@@ -136,6 +136,16 @@ class InMemoryChannelLayer(BaseChannelLayer):
     def sync(self) -> SyncChannelLayer:
         return self._blocking
 
+    @property
+    def groups(self) -> dict[str, dict[str, None]]:
+        """The groups, each with its channels as the keys of a dict: a copy, for tests to look at."""
+        return {group: dict.fromkeys(channels) for group, channels in self._exchange.members().items()}
+
+    @property
+    def channels(self) -> dict[str, int]:
+        """The channels where messages wait, with their number: a copy, for tests to look at."""
+        return self._exchange.waiting()
+
     def stats(self) -> dict[str, int]:
         """Return the counters of ``sealane.layers.counters``, and the numbers of open channels and groups."""
         return self._exchange.stats()

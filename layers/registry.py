@@ -52,6 +52,16 @@ class ChannelLayerManager:
             )
         return configs
 
+    @property
+    def backends(self) -> dict[str, BaseChannelLayer]:
+        """The layers that exist by now, by alias. Tests set it to ``{}`` to have all made anew."""
+        return self._layers
+
+    @backends.setter
+    def backends(self, layers: dict[str, BaseChannelLayer]) -> None:
+        with self._lock:
+            self._layers = layers
+
     def make_backend(self, name: str) -> BaseChannelLayer:
         """Make a new layer from an alias's CONFIG. It is the caller's own: the next call makes another."""
         return self._make(name, "CONFIG", self._config(name).get("CONFIG", {}))

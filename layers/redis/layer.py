@@ -377,6 +377,10 @@ class RedisLayer(BaseChannelLayer):
         if mine is not None:
             await mine.close()
 
+    async def close_pools(self) -> None:
+        """Call :meth:`close`, under the name that channels_redis has for it."""
+        await self.close()
+
     def close_mailboxes(self, loop: asyncio.AbstractEventLoop | None = None) -> Mailbox | None:
         """Close the mailboxes of all loops but one, each in its own loop; return that one's, which is forgotten too."""
         return self._mailboxes.close(loop)

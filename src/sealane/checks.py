@@ -23,6 +23,7 @@ from django.conf import settings
 from django.core import checks, mail
 from django.core.exceptions import ImproperlyConfigured
 
+from sealane.apps import SealaneConfig
 from sealane.exceptions import InvalidChannelLayerError
 
 __all__ = ["check_application", "check_channel_layers", "check_deployment", "check_installed_apps"]
@@ -36,6 +37,8 @@ def check_application(app_configs: Sequence[AppConfig] | None = None, **kwargs: 
     from sealane.routing import get_default_application
 
     if not getattr(settings, "ASGI_APPLICATION", None):
+        if not apps.is_installed("sealane"):
+            return []  # it is here as "channels", which does without
         return [
             checks.Error(
                 "The ASGI_APPLICATION setting is missing.",
@@ -65,7 +68,9 @@ def check_channel_layers(app_configs: Sequence[AppConfig] | None = None, **kwarg
 
 def check_installed_apps(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
     """Check that Sealane's runserver is the one that ``manage.py runserver`` finds: the first application's."""
-    names = [config.name for config in apps.get_app_configs()]
+    # Sealane under the names of others has the same commands, wherever it stands.
+    configs = [config for config in apps.get_app_configs() if config.name == "sealane" or not _is_ours(config)]
+    names = [config.name for config in configs]
     if "sealane" not in names:
         return []
     place = names.index("sealane")
@@ -106,6 +111,10 @@ def check_deployment(app_configs: Sequence[AppConfig] | None = None, **kwargs: A
     from sealane.deployment import check_origins, check_processes
 
     return [*check_processes(), *check_origins()]
+
+
+def _is_ours(config: AppConfig) -> bool:
+    return isinstance(config, SealaneConfig)
 
 
 def _check_layer(alias: str) -> list[checks.CheckMessage]:

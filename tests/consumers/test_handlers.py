@@ -172,3 +172,60 @@ async def test_a_coroutine_function_is_no_handler_of_a_synchronous_consumer(
         with caplog.at_level(logging.INFO, logger="sealane.consumers"):
             assert await send_to(consumer, layer, 1) == []
         assert "chat_message() must be a plain function" in caplog.text
+
+
+class Observer:
+    """A handler that is an object, as libraries make them: it is bound to the consumer by its own __get__()."""
+
+    async def __call__(self, message: dict[str, Any], consumer: Any = None) -> None:
+        await handle(consumer, message)
+
+    def __get__(self, consumer: Any, owner: Any = None) -> Any:
+        return self if consumer is None else functools.partial(self, consumer=consumer)
+
+
+async def test_an_object_with_a_get_method_is_a_handler(layer: InMemoryChannelLayer) -> None:
+    with pytest.raises(ValueError, match="no signature"):
+        inspect.signature(Observer())
+    consumer: Any = type("Chat", (AsyncWebsocketConsumer,), {"groups": ["room"], "chat_message": Observer()})
+    assert await send_to(consumer, layer, 3) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("base", [AsyncWebsocketConsumer, WebsocketConsumer])
+async def test_a_dispatch_of_ones_own_gets_what_has_no_handler(base: Any, layer: InMemoryChannelLayer) -> None:
+    """Some libraries take the messages of the channel layer there, and define no handlers."""
+
+    async def dispatch(self: Any, message: dict[str, Any]) -> None:
+        if message["type"].startswith("websocket."):
+            await super(consumer, self).dispatch(message)
+        else:
+            self.scope["seen"].append(message["text"])
+
+    def dispatch_plainly(self: Any, message: dict[str, Any]) -> None:
+        if message["type"].startswith("websocket."):
+            super(consumer, self).dispatch(message)
+        else:
+            self.scope["seen"].append(message["text"])
+
+    own = dispatch_plainly if base is WebsocketConsumer else dispatch
+    consumer: Any = type("Chat", (base,), {"groups": ["room"], "dispatch": own})
+    assert await send_to(consumer, layer, 3) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("kind", ["close", "send", "websocket.receive", "websocket.connect", "_private", "dispatch"])
+async def test_a_dispatch_of_ones_own_does_not_get_what_no_channel_layer_may_ask_for(
+    kind: str, layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def dispatch(self: Any, message: dict[str, Any]) -> None:
+        self.scope["seen"].append(message["type"])
+        await super(consumer, self).dispatch(message)
+
+    consumer: Any = type("Chat", (AsyncWebsocketConsumer,), {"groups": ["room"], "dispatch": dispatch})
+    client = WebsocketCommunicator(consumer.as_asgi(), "/")
+    client.scope["seen"] = []
+    async with client:
+        await layer.group_send("room", {"type": kind, "text": "no"})
+        await layer.group_send("room", {"type": "websocket.send", "text": "over"})
+        assert await client.receive_from(LIMIT) == "over"
+    assert client.scope["seen"] == ["websocket.connect", "websocket.send", "websocket.disconnect"]
+    assert "dropped a message of the channel layer" in caplog.text

@@ -980,3 +980,27 @@ async def test_its_repr_says_where_it_is() -> None:
     assert repr(Shows()) == "<Shows not connected>"
     async with WebsocketCommunicator(Shows.as_asgi(), "/a/"):
         assert reprs[0].startswith("<Shows at '/a/' specific.inmemory!")
+
+
+async def test_a_consumer_may_keep_in_mind_that_it_is_closed(caplog: pytest.LogCaptureFixture) -> None:
+    """A library does so, by an attribute with this name."""
+
+    class Page(AsyncWebsocketConsumer):
+        _closed = False
+
+        async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+            await self.close()
+
+        async def close(self, code: int | None = None, reason: str | None = None) -> None:
+            self._closed = True
+            await super().close(code, reason)
+
+        async def disconnect(self, code: int) -> None:
+            self._closed = True
+
+    for text in ("close", None):
+        async with WebsocketCommunicator(Page.as_asgi(), "/") as page:
+            if text is not None:
+                await page.send_to(text)
+                assert await page.receive_close() == 1000
+    assert caplog.records == []

@@ -21,7 +21,11 @@ RUN_ELSEWHERE = {
     "docs/explanation/background-work.md": "tests/docs/test_background_work.py",
     "docs/how-to/broadcast.md": "tests/docs/test_broadcast.py",
     "docs/how-to/deploy.md": "tests/docs/test_deploy.py",
+    "docs/how-to/migrate-with-the-codemod.md": "tests/docs/test_migrate.py",
+    "docs/how-to/use-third-party-packages.md": "tests/docs/test_third_party.py",
     "docs/how-to/rolling-restarts.md": "tests/deploys/site.py",
+    # It changes what imports mean in the whole process.
+    "docs/how-to/move-from-channels.md": "tests/compat/test_django.py",
     "docs/how-to/test-consumers.md": "tests/docs/test_how_to.py",
     "docs/how-to/write-a-channel-layer.md": "tests/layers/test_pages.py",
     "docs/reference/layers.md": "tests/layers/test_pages.py",
@@ -114,7 +118,7 @@ def test_a_command_exists(command: Command) -> None:
             command_class.create_parser("manage.py", subcommand).parse_args(arguments)
         case ["python", "-m", "uvicorn" | "daphne" | "hypercorn" | "granian", *_]:
             pass  # run by tests/asgi_servers, which start their servers so
-        case ["python", "-m", "pytest", *_] | ["django-admin", "startproject", _]:
+        case ["python", "-m", "sealane.migrate" | "pytest", *_] | ["django-admin", "startproject", _]:
             pass  # run where its page is followed
         case ["python3", "-m", "venv", _] | [".", _] | ["cd", _]:
             pass

@@ -79,6 +79,7 @@ def test_metadata(distributions: Distributions) -> None:
         "crypto",
         "dev",
         "docs",
+        "migrate",
         "redis",
         "server",
         "test",

@@ -14,6 +14,15 @@ pytestmark = pytest.mark.untraced
 
 #: Modules that need an extra; importing them without it says which distribution is missing.
 NEEDS = {
+    "sealane.compat.redis_hosts": "redis",
+    "sealane.migrate.bindings": "libcst",
+    "sealane.migrate.imports": "libcst",
+    "sealane.migrate.installed_apps": "libcst",
+    "sealane.migrate.parsed": "libcst",
+    "sealane.migrate.project": "libcst",
+    "sealane.migrate.python": "libcst",
+    "sealane.migrate.splitting": "libcst",
+    "sealane.migrate.strings": "libcst",
     "sealane.server.development": "uvicorn",
     "sealane.testing.layer_contract": "pytest",
     "sealane.testing.pytest_plugin": "pytest",

@@ -1,5 +1,6 @@
 """Open one WebSocket to an ASGI application, and exchange frames with it."""
 
+import asyncio
 import json
 from types import TracebackType
 from typing import Any, Self
@@ -13,6 +14,9 @@ from sealane.types import ASGIApplication, Headers, Message
 __all__ = ["WebsocketCommunicator"]
 
 DENIAL_EXTENSION = "websocket.http.response"
+
+#: The close code of an application that fails.
+_ERROR = 1011
 
 
 class WebsocketCommunicator(ClientCommunicator):
@@ -89,7 +93,8 @@ class WebsocketCommunicator(ClientCommunicator):
     async def receive_from(self, timeout: float | None = 1) -> str | bytes:
         """Return the next frame that the application sends, a str or bytes.
 
-        Raises UnexpectedEvent, an AssertionError, where it closes instead; otherwise as ``receive_output()``.
+        Raises UnexpectedEvent, an AssertionError, where it closes instead, or the application's exception where it
+        closes with 1011 for that; otherwise as ``receive_output()``.
         """
         event = await self._receive_frame("a frame", timeout)
         text, data = event.get("text"), event.get("bytes")
@@ -189,11 +194,16 @@ class WebsocketCommunicator(ClientCommunicator):
 
     async def _receive_frame(self, awaited: str, timeout: float | None) -> Message:
         event = await self._receive(awaited, timeout)
-        if event["type"] == "websocket.close":
-            self._note_close(event)
+        if event["type"] == "websocket.close" and self._note_close(event) == _ERROR:
+            # The consumer tells its client before it fails. What went wrong says more than that it did.
+            await self._await_failure()
         if event["type"] != "websocket.send":
             raise UnexpectedEvent("websocket.send", event)
         return event
+
+    async def _await_failure(self) -> None:
+        await asyncio.wait({self.future}, timeout=self.exit_timeout)
+        self._raise_failure()
 
     def _note_close(self, event: Message) -> int:
         self.close_code = _code(event)

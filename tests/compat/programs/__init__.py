@@ -1,0 +1,1 @@
+"""Programs that were written for Channels: each runs on either, and says what it sees."""

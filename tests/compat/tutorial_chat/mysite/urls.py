@@ -1,0 +1,5 @@
+"""The pages are those of the chat."""
+
+from django.urls import include, path
+
+urlpatterns = [path("chat/", include("chat.urls"))]
