@@ -11,6 +11,7 @@ from sealane.consumers.delivered import DeliveredMessage
 from sealane.consumers.dispatch import Dispatcher
 from sealane.consumers.ending import Step, conclude
 from sealane.consumers.handlers import ENDINGS, HandlerTable
+from sealane.consumers.handling import HANDLING, Handling
 from sealane.consumers.limit_counters import LimitCounters
 from sealane.consumers.limits import Limits, check_limits
 from sealane.consumers.overrides import refuse_coroutines, require_awaitables
@@ -34,6 +35,8 @@ from sealane.types import Message, Receive, Scope, Send
 __all__ = ["AsyncConsumer", "ConsumerApplication"]
 
 logger = logging.getLogger("sealane.consumers")
+
+Dispatch = Callable[[Message], Awaitable[None]]
 
 
 class ConsumerApplication(Protocol):
@@ -97,6 +100,7 @@ class AsyncConsumer(Limits, Attendance):
     _dispatcher: Dispatcher
     _database: DatabaseUse
     _spawned: set[asyncio.Task[Any]] | None = None
+    _job_handling: Handling | None = None
     #: The type of the last message of the channel layer without a handler that a dispatch() of a user's got.
     _stray: str | None = None
 
@@ -155,9 +159,14 @@ class AsyncConsumer(Limits, Attendance):
         # What a worker brings comes through the channel layer, and reaches handlers only.
         in_worker = scope["type"] == "channel"
         client_names = self._layer_names if in_worker else self._client_names
+        dispatch_client: Dispatch = dispatch_layer if in_worker else self._route_client
+        if in_worker and (handling := HANDLING.get()) is not None:
+            # Without names each message takes this way.
+            client_names, dispatch_client = {}, handling.noting(dispatch_layer)
+            self._job_handling = handling
         self._dispatcher = dispatcher = Dispatcher(
             receive,
-            dispatch_layer if in_worker else self._route_client,
+            dispatch_client,
             dispatch_layer,
             failed=self._failed,
             # A job that a worker took is done before the next one is taken.

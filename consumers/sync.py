@@ -8,10 +8,10 @@ from typing import Any
 from django.core.exceptions import SynchronousOnlyOperation
 
 from sealane.consumers.base import AsyncConsumer
+from sealane.consumers.delivered import DeliveredMessage
 from sealane.consumers.ending import Step
 from sealane.consumers.handlers import HandlerTable
 from sealane.consumers.threads import run_in_own_thread, run_in_thread
-from sealane.exceptions import StopConsumer
 from sealane.layers import Gap
 from sealane.types import Message, Send
 
@@ -62,13 +62,18 @@ class SyncConsumer(AsyncConsumer):
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            task.add_done_callback(self._finished_late)
+            task.add_done_callback(functools.partial(self._finished_late, args))
             raise
 
-    def _finished_late(self, task: asyncio.Task[Any]) -> None:
-        """Report the error of a handler that its cancelled dispatch does not wait for any more."""
-        if not task.cancelled() and task.exception() is not None:
-            self._stop(task.exception() or StopConsumer())
+    def _finished_late(self, args: tuple[Any, ...], task: asyncio.Task[Any]) -> None:
+        """Report how a handler ended that its cancelled dispatch does not wait for any more."""
+        if task.cancelled():
+            return
+        if (error := task.exception()) is not None:
+            self._stop(error)
+        elif (handling := self._job_handling) is not None:
+            # on_error() has the message too: then there is an error in it.
+            handling.returned |= any(isinstance(arg, DeliveredMessage) and not arg.error for arg in args)
 
     def _handle(self, table: HandlerTable, message: Message) -> Awaitable[None]:
         return self._in_thread(getattr(self, self._method_for(table, message)), message)

@@ -13,10 +13,12 @@ __all__ = [
     "EXPIRED",
     "LETTER",
     "MAX_DELIVERIES_REACHED",
+    "OWN_REASONS",
     "UNDECODABLE",
     "UNDECRYPTABLE",
     "open_letter",
     "parts",
+    "reword",
     "wrap",
 ]
 
@@ -28,6 +30,10 @@ MAX_DELIVERIES_REACHED: Final = "max_deliveries"
 EXPIRED: Final = "expired"
 UNDECODABLE: Final = "undecodable"
 UNDECRYPTABLE: Final = "undecryptable"
+#: All of them, as they stand in a letter.
+OWN_REASONS: Final = frozenset(
+    reason.encode() for reason in (MAX_DELIVERIES_REACHED, EXPIRED, UNDECODABLE, UNDECRYPTABLE)
+)
 
 
 def wrap(data: bytes, *, channel: str, reason: str, attempts: int, first_seen: float, id: str) -> bytes:
@@ -47,6 +53,13 @@ def parts(letter: bytes) -> tuple[bytes, bytes]:
         raise ValueError("it is no dead letter")
     start = len(letter) - len(fields[5]) + int(fields[4])
     return letter[:start], letter[start:]
+
+
+def reword(head: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    """Return what stands around the message in a dead letter, with another reason: what ``change(reason)`` returns."""
+    *fields, _, reason = head.split(b" ", 5)
+    reason = change(reason)
+    return b" ".join((*fields, b"%d" % len(reason), reason))
 
 
 def open_letter(letter: bytes, deserialize: Callable[[bytes], Message]) -> Message:

@@ -1,11 +1,11 @@
 """Reading pictures from strangers, and making small ones of them. Nothing here knows of Django's requests or models."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+from uuid import uuid4
 
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 #: What is read: the formats that browsers show. Pillow knows many more, and more code means more holes.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
@@ -21,6 +21,17 @@ Image.MAX_IMAGE_PIXELS = MOST_PIXELS
 
 #: The widths of what is made, largest first. A narrower picture keeps its own.
 WIDTHS = (1600, 800, 400, 200)
+
+#: What puts a picture upright, by what the camera says about how it was held.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class UnreadablePicture(ValueError):
@@ -46,10 +57,12 @@ def resize(original: Path, directory: Path) -> Iterator[int]:
         return
     with original.open("rb") as file, _opened(file) as picture:
         try:
-            # The way up that the camera says, and only the picture itself: where it was taken is nobody's business.
-            upright = ImageOps.exif_transpose(picture).convert("RGBA" if picture.has_transparency_data else "RGB")
+            upright = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
         except (OSError, SyntaxError, ValueError) as error:
             raise UnreadablePicture("This picture is damaged: a part of it is missing or unreadable.") from error
+        turn = _turn(picture)
+    if turn is not None:
+        upright = upright.transpose(turn)
     for width in missing:
         upright.thumbnail((width, 4 * width), Image.Resampling.LANCZOS)
         _write(upright, target(directory, width))
@@ -67,8 +80,19 @@ def _percent(done: int) -> int:
     return 10 + 90 * done // len(WIDTHS)
 
 
+def _turn(picture: Image.Image) -> Image.Transpose | None:
+    """Return what puts a picture upright; None where it is so, or the camera does not say it in a way to be read."""
+    try:
+        return TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:
+        # It comes from a stranger, and Pillow raises many things at it. The picture itself is good.
+        return None
+
+
 def _write(picture: Image.Image, path: Path) -> None:
-    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
+    # Not by the number of the process: each container has a process 1, and a worker may have several lanes.
+    unfinished = path.with_suffix(f".{uuid4().hex}.tmp")
+    # Only the picture itself: where it was taken is nobody's business.
     picture.save(unfinished, "WEBP", quality=82)
     unfinished.replace(path)
 

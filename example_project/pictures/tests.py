@@ -8,6 +8,7 @@ import tempfile
 import zlib
 from pathlib import Path
 from typing import Any
+from unittest import mock
 from uuid import UUID
 
 from django.core.files.base import ContentFile
@@ -225,6 +226,34 @@ class ResizingTests(PicturesTestCase):
         exif[0x010E] = "taken at home"
         with self.made(Image.new("RGB", (600, 300)), format="JPEG", exif=exif) as made:
             self.assertEqual((made.size, dict(made.getexif())), ((200, 400), {}))
+
+    def test_a_picture_is_not_lost_by_what_its_camera_says_about_it(self) -> None:
+        # A width that is no number: Pillow reads it, and cannot write it.
+        entries = struct.pack("<HHII", 0x0100, 7, 1, 1) + struct.pack("<HHII", 0x0112, 3, 1, 6)
+        exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + bytes(4)
+        with self.made(Image.new("RGB", (600, 300)), format="JPEG", exif=exif) as made:
+            self.assertEqual(made.size, (200, 400))
+
+    def test_two_that_make_the_same_picture_do_not_disturb_each_other(self) -> None:
+        directory = self.media / "one"
+        directory.mkdir()
+        (directory / "original").write_bytes(jpeg())
+        save = Image.Image.save
+        others: list[list[int]] = []
+
+        def save_late(picture: Image.Image, *args: Any, **options: Any) -> None:
+            save(picture, *args, **options)
+            if not others:
+                # Another lane of the same worker, or a worker of another container, is there before it.
+                others.append([])
+                others[0].extend(resize(directory / "original", directory))
+
+        with mock.patch.object(Image.Image, "save", save_late):
+            percents = list(resize(directory / "original", directory))
+        self.assertEqual((percents[-1], others[0][-1]), (100, 100))
+        self.assertEqual(
+            {path.name for path in directory.iterdir()}, {"original", *(f"{width}.webp" for width in WIDTHS)}
+        )
 
     def test_transparency_is_kept(self) -> None:
         with self.made(Image.new("RGBA", (600, 300)), format="PNG") as made:

@@ -86,7 +86,7 @@ class _RedisLease(Lease):
     async def reject(self, reason: str) -> bool:
         # As it is in memory: a surrogate that stands alone has no bytes of its own.
         text = reason.encode("utf-8", "backslashreplace")
-        return await self._call(self._layer.scripts.reject, *self._stored(), text)
+        return await self._call(self._layer.scripts.reject, *self._stored(), self._layer.options.seal_reason(text))
 
     def _at(self) -> tuple[str, str, str]:
         return self._leased.channel, self._leased.stamp, self._leased.lease

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from sealane.exceptions import InvalidChannelLayerError, UndecryptableMessage
 from sealane.layers.base import BaseChannelLayer, _number_of
-from sealane.layers.dead_letters import LETTER, parts
+from sealane.layers.dead_letters import LETTER, OWN_REASONS, parts, reword
 from sealane.layers.notices import OverflowPolicy
 from sealane.layers.redis.hosts import parse_hosts
 from sealane.layers.redis.keyring import Keyring, Undecryptable, parse_keys
@@ -17,6 +17,9 @@ from sealane.layers.redis.sharding import Shards
 from sealane.types import Message
 
 __all__ = ["Options"]
+
+#: What an encrypted reason begins with. No text in UTF-8 has it.
+SEALED = b"\xc1"
 
 #: The most that a number may be: servers count milliseconds and entries in 64 bits, their scripts in 53.
 _MOST = 1_000_000_000
@@ -138,13 +141,24 @@ class Options:
         return f"{self.capacity(channel)} {shift}" if shift else self.capacity(channel)
 
     def seal(self, data: bytes) -> bytes:
-        """Encrypt a serialized message, where there are keys; of a dead letter, the message in it."""
+        """Encrypt a serialized message, where there are keys; of a dead letter, the reason and the message in it."""
         if self.keyring is None:
             return data
         if data.startswith(LETTER):
             head, inner = parts(data)
-            return head + self.seal(inner)
+            return reword(head, self.seal_reason) + self.seal(inner)
         return self.keyring.encrypt(data)
+
+    def seal_reason(self, reason: bytes) -> bytes:
+        """Encrypt the reason of a dead letter, where there are keys: it may quote the message, unlike a layer's own."""
+        if self.keyring is None or reason in OWN_REASONS:
+            return reason
+        return SEALED + self.keyring.encrypt(reason)
+
+    def _open_reason(self, reason: bytes) -> bytes:
+        if self.keyring is None or not reason.startswith(SEALED):
+            return reason
+        return self.keyring.decrypt(reason[len(SEALED) :])
 
     def unseal(self, data: bytes, where: str) -> bytes | None:
         """Decrypt a serialized message; None, counted and logged, where no key fits."""
@@ -162,6 +176,7 @@ class Options:
         if data.startswith(LETTER):
             try:
                 head, inner = parts(data)
+                head = reword(head, self._open_reason)
             except ValueError:
                 raise UndecryptableMessage from None
             return head + self._open(inner)

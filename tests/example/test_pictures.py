@@ -105,6 +105,7 @@ def test_a_picture_is_resized_inside_the_development_server(
     assert "The harbour in the morning.jpg" in ada.item()
     # It is there when the page is loaded again, for its owner; nobody else sees it.
     ada.driver.refresh()
+    ada.wait_online()  # until then the script may put another element in the place of each picture
     ada.wait_done()
     address = str(ada.find(".picture img").get_attribute("src") or ada.find(".shown").get_attribute("href"))
     grace.driver.refresh()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sealane.consumers import AsyncConsumer, DeliveredMessage, SyncConsumer
-from sealane.exceptions import ChannelLayerUnavailable, RejectMessage
+from sealane.exceptions import ChannelLayerUnavailable, RejectMessage, RetryMessage
 from sealane.layers import InMemoryChannelLayer
 from sealane.types import Message
 from sealane.worker import Worker
@@ -325,6 +325,140 @@ async def test_a_blocked_event_loop_loses_its_lease_and_the_log_says_so(
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert "was lost" in record.getMessage()
+
+
+async def test_what_was_lost_while_it_waited_is_not_begun(
+    layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another worker has it, or had it: nothing can be won by doing it here too."""
+
+    def take() -> None:
+        async def taken() -> None:
+            for _ in range(2):
+                delivery = await layer.receive_delivery("jobs", visibility_timeout=LIMIT)
+                others.append(delivery.message["n"])
+                await delivery.ack()
+
+        asyncio.run(asyncio.wait_for(taken(), LIMIT))
+
+    class Jobs(Recorder):
+        async def job_do(self, message: Message) -> None:
+            await super().job_do(message)
+            if message["n"] == 1:
+                # It blocks the event loop, until both leases have ended.
+                thread = threading.Thread(target=take)
+                thread.start()
+                thread.join(LIMIT)
+                await eventually(lambda: caplog.text.count("was lost") == 2)
+
+    others: list[int] = []
+    await send_jobs(layer, 2)
+    async with Worker(Jobs.as_asgi(), ["jobs"], layer, ack=True, prefetch=1, visibility_timeout=0.2):
+        await eventually(lambda: Jobs.seen)
+        await layer.send("jobs", {"type": "job.do", "n": 3})
+        await eventually(lambda: 3 in Jobs.seen)
+    assert (others, Jobs.seen) == ([1, 2], [1, 3])
+
+
+# Other errors than that of the job
+
+
+async def test_a_job_that_returned_is_done_whatever_else_ends_its_instance(
+    layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, failed = asyncio.Event(), asyncio.Event()
+
+    class Jobs(Recorder):
+        async def job_do(self, message: Message) -> None:
+            await super().job_do(message)
+            if message["n"] == 1:
+                self.spawn(self.count())
+            elif message["n"] == 2:
+                begun.set()
+                await failed.wait()
+
+        async def count(self) -> None:
+            await begun.wait()
+            raise ValueError("cannot count")
+
+        async def on_error(self, error: Exception, message: Message | None) -> None:
+            failed.set()
+            await super().on_error(error, message)
+
+    await send_jobs(layer, 3)
+    async with Worker(Jobs.as_asgi(), ["jobs"], layer, **SOON):
+        await eventually(lambda: 3 in Jobs.seen)
+    assert Jobs.seen == [1, 2, 3]
+    assert await waiting(layer) == []
+    assert [record.getMessage() for record in caplog.records] == [
+        "The application for channel 'jobs' failed between two messages"
+    ]
+
+
+async def test_a_job_that_returned_is_done_although_its_instance_was_cancelled_then(
+    layer: InMemoryChannelLayer,
+) -> None:
+    class Jobs(Recorder):
+        async def job_do(self, message: Message) -> None:
+            await super().job_do(message)
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.seen.append("saved")
+
+    await send_jobs(layer, 1)
+    async with Worker(Jobs.as_asgi(), ["jobs"], layer, shutdown_timeout=0, cancel_timeout=0.5, **SOON):
+        await eventually(lambda: Jobs.seen)
+    assert Jobs.seen == [1, "saved"]
+    assert await waiting(layer) == []
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_thread_that_ends_its_job_after_the_cancellation_has_done_it(
+    layer: InMemoryChannelLayer, fails: bool
+) -> None:
+    begun, cancelled = threading.Event(), threading.Event()
+
+    class Jobs(SyncConsumer):
+        def job_do(self, message: Message) -> None:
+            begun.set()
+            assert cancelled.wait(LIMIT)
+            if fails:
+                raise ValueError("after all")
+
+    await send_jobs(layer, 1)
+    worker = Worker(Jobs.as_asgi(), ["jobs"], layer, ack=True, retry_delay=0)
+    working = asyncio.create_task(worker.handle())
+    await asyncio.to_thread(begun.wait, LIMIT)
+    working.cancel()
+    # Long enough for the cancellation to reach the handler's task; a shorter time only tests less.
+    asyncio.get_running_loop().call_later(0.1, cancelled.set)
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(working, LIMIT)
+    assert await waiting(layer) == ([1] if fails else [])
+
+
+@pytest.mark.parametrize("asked", [RejectMessage, RetryMessage])
+async def test_an_exception_that_lacks_what_it_should_have_holds_nothing(
+    layer: InMemoryChannelLayer, asked: Any
+) -> None:
+    class Bare(asked):  # type: ignore[misc]
+        def __init__(self) -> None:
+            pass
+
+    class Jobs(Recorder):
+        async def job_do(self, message: Message) -> None:
+            await super().job_do(message)
+            if message["n"] == 1:
+                raise Bare
+
+    await send_jobs(layer, 3)
+    async with Worker(Jobs.as_asgi(), ["jobs"], layer, max_deliveries=1, **SOON):
+        (dead,) = await dead_letters(layer)
+        await eventually(lambda: 3 in Jobs.seen)
+    assert dead["message"]["n"] == 1
+    assert dead["reason"] in ("Bare", "its handler asked for one more delivery than the maximum")
+    assert Jobs.seen == [1, 2, 3]
 
 
 # The end

@@ -294,6 +294,38 @@ async def test_an_instance_that_fails_between_two_messages_is_reported(
     ]
 
 
+@pytest.mark.parametrize("ack", [False, True])
+async def test_the_failure_of_another_handler_takes_no_job_along(
+    layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture, ack: bool
+) -> None:
+    """The consumer has read the job, and not begun it, when the handler of a group's message ends the instance."""
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    class Jobs(Recorder):
+        async def job_do(self, message: Message) -> None:
+            self.seen.append((message["n"], message.delivery.attempt if ack else None))  # type: ignore[attr-defined]
+
+        async def settings_changed(self, message: Message) -> None:
+            begun.set()
+            await gate.wait()
+            raise ValueError("bad settings")
+
+    async with Worker(Jobs.as_asgi(), ["jobs"], layer, ack=ack) as worker:
+        await send_jobs(layer, 1)
+        await eventually(lambda: Jobs.seen)
+        await layer.group_add("settings", Jobs.instances[0].channel_name)
+        await layer.group_send("settings", {"type": "settings.changed"})
+        await asyncio.wait_for(begun.wait(), LIMIT)
+        await layer.send("jobs", {"type": "job.do", "n": 2})
+        await eventually(lambda: "1 in hand" in repr(worker))
+        gate.set()
+        await eventually(lambda: len(Jobs.seen) == 2)
+    assert Jobs.seen == [(1, 1 if ack else None), (2, 1 if ack else None)]
+    assert len(Jobs.instances) == 2
+    (record,) = caplog.records
+    assert record.getMessage().startswith("The application for channel 'jobs' failed before it took a message")
+
+
 # The end
 
 
@@ -367,6 +399,23 @@ async def test_an_instance_cleans_up_when_the_worker_stops(layer: InMemoryChanne
         assert layer.stats()["groups"] == 1
     assert layer.stats()["groups"] == 0
     assert [task for task in asyncio.all_tasks() if task.get_name().startswith("sealane-worker")] == []
+
+
+async def test_a_block_that_is_cancelled_at_its_start_leaves_no_worker_behind(layer: InMemoryChannelLayer) -> None:
+    worker = Worker(Gated.as_asgi(), ["jobs"], layer)
+
+    async def work() -> None:
+        async with worker:
+            raise AssertionError("it was cancelled before")
+
+    working = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    working.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    assert repr(worker) == "<Worker on jobs: not running>"
+    await send_jobs(layer, 1)
+    assert await waiting(layer) == [1]
 
 
 async def test_a_worker_works_again(layer: InMemoryChannelLayer) -> None:

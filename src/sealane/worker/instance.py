@@ -5,6 +5,7 @@ import logging
 from typing import NamedTuple
 
 from sealane.consumers.ending import finish
+from sealane.consumers.handling import HANDLING, Handling
 from sealane.exceptions import IllegalEvent
 from sealane.types import ASGIApplication, Message, Scope
 
@@ -35,6 +36,7 @@ class Instance:
         self.channel = channel
         self._message: Message | None = None  # given, and not handled yet
         self._taken = False
+        self._handling = Handling()
         self._ending = False
         self._arrived = asyncio.Event()
         self._handled: asyncio.Future[Outcome] | None = None
@@ -65,6 +67,7 @@ class Instance:
         """
         self._message = message
         self._taken = False
+        self._handling.reset()
         self._handled = asyncio.get_running_loop().create_future()
         if self._task.done():
             self._ended(self._task)
@@ -85,10 +88,16 @@ class Instance:
 
     @property
     def taken(self) -> bool:
-        """Whether the application has taken the message that it was last given."""
-        return self._taken
+        """Whether the application has taken the message that it was last given; a consumer, whether it began it."""
+        return self._taken and (self._handling.begun or not self._handling.reported)
+
+    @property
+    def returned(self) -> bool:
+        """Whether a handler has returned from that message, as far as the application says so."""
+        return self._handling.returned
 
     async def _run(self, application: ASGIApplication, scope: Scope) -> None:
+        HANDLING.set(self._handling)
         await application(scope, self._receive, self._send)
 
     async def _receive(self) -> Message:
@@ -107,9 +116,10 @@ class Instance:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         error = _error_of(task)
-        if self._message is not None:
-            self._settle(Outcome(taken=self._taken, over=True, error=error))
-        elif error is not None and not self._ending:
+        given = self._message is not None
+        if given:
+            self._settle(Outcome(taken=self.taken, over=True, error=None if self.returned else error))
+        if error is not None and not self._ending and (self.returned or not given):
             # As by a message of a group, or by a spawned task.
             logger.error("The application for channel %r failed between two messages", self.channel, exc_info=error)
 

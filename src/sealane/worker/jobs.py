@@ -21,9 +21,14 @@ logger = logging.getLogger("sealane.worker")
 
 
 class Job(ABC):
-    """A message, and what its worker does about it in the end: one of the three calls, once."""
+    """A message, and what its worker does about it in the end: one of the three calls, once; none where it is lost."""
 
     message: Message
+
+    @property
+    def lost(self) -> bool:
+        """Whether it is known that another worker may have it by now. It is not to be begun then."""
+        return False
 
     @abstractmethod
     async def done(self) -> None:
@@ -89,10 +94,16 @@ class LeasedJob(Job):
         delivery = self.delivery
         return f"Message {delivery.id} on channel {delivery.channel!r}"
 
+    @property
+    def lost(self) -> bool:
+        return self._hold.lost
+
     async def done(self) -> None:
         await self._settle("acknowledge", self.delivery.ack)
 
     async def failed(self, error: BaseException, *, reported: bool) -> None:
+        # First of all: whatever becomes of the rest, its lease must be able to end.
+        self._hold.end()
         options, attempt = self._options, self.delivery.attempt
         verdict = decide(error, attempt, options.max_deliveries, first_delay=options.retry_delay)
         # What a handler asked for is no failure, and a message that no handler fits has no traceback worth reading.

@@ -53,7 +53,7 @@ class Leases:
         """Renew the leases until the task is cancelled."""
         while True:
             await asyncio.sleep(self._timeout / 3)
-            await asyncio.gather(*(self._renew(hold) for hold in self._held if not hold.lost))
+            await asyncio.gather(*(self._renew(hold) for hold in self._held))
 
     async def _renew(self, hold: Hold) -> None:
         delivery = hold.delivery
@@ -72,6 +72,7 @@ class Leases:
         # It may have been settled meanwhile.
         if not kept and hold in self._held:
             hold.lost = True
+            self.forget(hold)
             logger.warning(
                 "The lease of message %s on channel %r was lost, so another worker may handle it too: this one was "
                 "away from its channel layer, or blocked its event loop, for more than visibility_timeout = %g s",

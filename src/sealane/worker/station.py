@@ -103,8 +103,7 @@ class Station:
             job = await self._take_next()
             # No await from here on: a job that was taken must not be lost by a cancellation.
             self._waiting.put_nowait(job)
-            if len(self._busy) + self._waiting.qsize() > len(self._lanes) < self._options.concurrency:
-                self._open_lane()
+            self._open_lane()
 
     async def _take_next(self) -> Job:
         backoff = Backoff(first=0.5, most=_MOST_WAIT)
@@ -126,6 +125,10 @@ class Station:
             await asyncio.sleep(seconds)
 
     def _open_lane(self) -> None:
+        """Have what waits handled, where there are too few lanes for it."""
+        wanted = len(self._busy) + self._waiting.qsize()
+        if self._closing.is_set() or len(self._lanes) >= min(wanted, self._options.concurrency):
+            return
         lane = asyncio.create_task(self._work(), name=f"sealane-worker-lane-{self.channel}")
         self._lanes.add(lane)
         lane.add_done_callback(self._lane_ended)
@@ -135,6 +138,7 @@ class Station:
         self._busy.discard(lane)
         if not lane.cancelled() and (error := lane.exception()) is not None:
             logger.error("A lane of channel %r failed", self.channel, exc_info=error)
+            self._open_lane()
 
     # Handling
 
@@ -160,6 +164,8 @@ class Station:
         backoff = Backoff(first=0.5, most=_MOST_WAIT)
         try:
             while True:
+                if job.lost:
+                    return instance
                 if instance is None or instance.over:
                     instance = None
                     instance = await self._roster.start(self._new_instance)
@@ -183,6 +189,9 @@ class Station:
         outcome = None if instance is None else instance.outcome
         if instance is not None:
             await self._roster.end(instance)
+            if instance.returned:
+                # Before it was cancelled, or in spite of it.
+                outcome = Outcome(taken=True, over=True, error=None)
         if outcome is None or not outcome.taken:
             await job.hand_back(begun=begun)
             return

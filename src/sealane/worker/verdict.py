@@ -35,11 +35,12 @@ def decide(
     jobs which failed together do not come back together; ``jitter``, from 0 to 1, says how much of that.
     """
     if isinstance(error, RejectMessage):
-        return Reject(error.reason)
+        # A subclass of the project's own may have left out what __init__() does.
+        return Reject(getattr(error, "reason", None) or reason_of(error))
     if max_deliveries is not None and attempt >= max_deliveries:
         return Reject(reason_of(error))
-    if isinstance(error, RetryMessage) and error.delay is not None:
-        return Retry(error.delay)
+    if isinstance(error, RetryMessage) and (asked := getattr(error, "delay", None)) is not None:
+        return Retry(asked)
     # 2 ** 64 is past every bound; without an end, a float would overflow.
     delay = min(MOST_DELAY, first_delay * 2.0 ** min(attempt - 1, 64))
     return Retry(delay * (1 - 0.25 * (random.random() if jitter is None else jitter)))

@@ -47,7 +47,8 @@ class Worker:
         With ``ack`` the message comes again after a back-off, and after ``max_deliveries`` goes to the dead letters,
         with the exception's class and text. The consumer's ``error_policy`` and ``on_error()`` decide whether the
         instance goes on; the worker starts another where it does not. A message is kept for the next instance where one
-        ended before it took the message.
+        ended before it took the message, and is done where its handler has returned, whatever ends the instance then:
+        a spawned task that failed, or the handler of a group's message.
     Outages
         While the layer's server is away the worker waits, and goes on when it is back. The log has one line for it.
     Stopping
@@ -182,8 +183,15 @@ class Worker:
 
     async def __aenter__(self) -> Self:
         self._require_idle()
-        self._task = asyncio.create_task(self.handle(), name="sealane-worker")
-        await asyncio.sleep(0)  # its first step: from now on it takes messages
+        self._task = task = asyncio.create_task(self.handle(), name="sealane-worker")
+        try:
+            await asyncio.sleep(0)  # its first step: from now on it takes messages
+        except BaseException:
+            # No __aexit__() follows.
+            self._task = None
+            task.cancel()
+            await asyncio.wait([task])
+            raise
         return self
 
     async def __aexit__(

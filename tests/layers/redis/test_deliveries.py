@@ -131,6 +131,40 @@ async def test_what_no_key_fits_becomes_a_dead_letter_for_those_who_have_it(
         assert valkey_server.keys(f"{key_prefix}:d:jobs.dead")
 
 
+@pytest.mark.parametrize("kind", [RedisChannelLayer, RedisPubSubChannelLayer], ids=["streams", "pubsub"])
+async def test_the_reason_of_a_dead_letter_is_encrypted_like_its_message(
+    valkey_server: Server, key_prefix: str, kind: type[RedisLayer]
+) -> None:
+    """It may be the text of an exception, and quote the message."""
+
+    def make(*keys: str) -> RedisLayer:
+        return kind([valkey_server.url], prefix=key_prefix, symmetric_encryption_keys=keys)
+
+    def on_server() -> list[bytes]:
+        letters: list[bytes] = valkey_server.command("ZRANGE", f"{key_prefix}:c:jobs.dead", 0, -1)
+        return letters
+
+    async with make("one") as layer, make("two", "one") as rotating, make("three") as stranger:
+        await layer.send("jobs", {"type": "x", "card": "4111"})
+        assert await (await take(layer)).reject("ValueError: no such card: 4111")
+        (stored,) = on_server()
+        assert b"4111" not in stored
+        # Given back by somebody who has read it.
+        delivery = await take(rotating, "jobs.dead")
+        assert delivery.message["reason"] == "ValueError: no such card: 4111"
+        await delivery.release()
+        async with asyncio.timeout(LIMIT):
+            letter = await layer.receive("jobs.dead")
+        assert letter["reason"] == "ValueError: no such card: 4111"
+        assert letter["message"] == {"type": "x", "card": "4111"}
+        # What the layer itself says is no secret.
+        await layer.send("jobs", {"type": "x"})
+        waiting = asyncio.create_task(take(stranger))
+        await until(on_server)
+        assert b" undecryptable" in on_server()[0]
+        waiting.cancel()
+
+
 async def test_what_cannot_be_decoded_becomes_a_dead_letter(
     valkey_server: Server, key_prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
