@@ -99,11 +99,12 @@ class _Watched(ClientConnection):
         return frame
 
 
-async def speak(url: str, name: str, until: asyncio.Event) -> list[str]:
+async def speak(url: str, name: str, until: asyncio.Event, *, resets: bool = False) -> list[str]:
     """Say something again and again by the view of the guide, and return what was committed, by what it answers.
 
     Each time over a new connection, as somebody who has just come. What was answered with 502 may have been committed
-    or not. Raise where the site answers anything else than that.
+    or not, and so may what met a worker that was about to close its port, where there may be ``resets``: nobody stands
+    in between who would go to another one. Raise where anything else happens.
     """
     said: list[str] = []
     client = httpx.AsyncClient(base_url=url, timeout=LIMIT, trust_env=False, headers={"connection": "close"})
@@ -114,9 +115,14 @@ async def speak(url: str, name: str, until: asyncio.Event) -> list[str]:
                 break
             fields = {"name": name, "text": f"{name} {number}"}
             headers = {"x-csrftoken": client.cookies["csrftoken"]}
-            answer = await client.post("/chat/lobby/say/", data=fields, headers=headers)
-            if answer.status_code != httpx.codes.BAD_GATEWAY:
-                answer.raise_for_status()
-                said.append(fields["text"])
+            try:
+                answer = await client.post("/chat/lobby/say/", data=fields, headers=headers)
+            except httpx.TransportError:
+                if not resets:
+                    raise
+            else:
+                if answer.status_code != httpx.codes.BAD_GATEWAY:
+                    answer.raise_for_status()
+                    said.append(fields["text"])
             await asyncio.sleep(PAUSE)
     return said
