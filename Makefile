@@ -60,6 +60,7 @@ test coverage: export PYTHONDONTWRITEBYTECODE =
 test: .venv/.made  ## run the whole suite (a part of it: make test ARGS="tests/layers -x")
 	.venv/bin/python -m pytest $(PARALLEL) $(if $(ARGS),$(ARGS),$(PARALLEL_ONLY))
 	$(if $(ARGS),,.venv/bin/python -m pytest $(PARALLEL_FAULTS) $(FAULTS))
+	$(if $(ARGS),,@$(MAKE) --no-print-directory test-third-party)
 
 coverage: .venv/.made  ## run the same with coverage, under which it takes half as long again
 	@.venv/bin/coverage erase
