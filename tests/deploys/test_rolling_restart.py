@@ -71,9 +71,9 @@ async def restart(process: Process) -> None:
 class Load:
     """Those who follow a room and those who speak in it, while something happens."""
 
-    def __init__(self, followers: int, *, resets: bool = False) -> None:
+    def __init__(self, followers: int, *, reset: list[str] | None = None) -> None:
         self.followers = [Follower() for _ in range(followers)]
-        self._resets = resets
+        self._reset = reset
         #: What the speakers were told to be committed.
         self.said: list[str] = []
 
@@ -86,7 +86,7 @@ class Load:
         async with asyncio.TaskGroup() as tasks:
             socket, url = f"ws://127.0.0.1:{port}/ws/chat/lobby/", f"http://127.0.0.1:{port}"
             following = [tasks.create_task(follower.follow(follow, socket)) for follower in self.followers]
-            speaking = [tasks.create_task(speak(url, name, enough, resets=self._resets)) for name in ("Ada", "Grace")]
+            speaking = [tasks.create_task(speak(url, name, enough, reset=self._reset)) for name in ("Ada", "Grace")]
             await until(lambda: all(follower.is_here for follower in self.followers), lambda: self.followers)
             yield
             enough.set()
@@ -166,7 +166,8 @@ async def test_gunicorn_changes_its_workers(new_site: Callable[..., Site]) -> No
     site = new_site()
     process = site.new_process(Gunicorn)
     await start(process)
-    load = Load(12, resets=True)
+    reset: list[str] = []
+    load = Load(12, reset=reset)
     async with load.on(site, process.port):
         process.reload()
         ended = Gunicorn.WORKERS
@@ -176,6 +177,9 @@ async def test_gunicorn_changes_its_workers(new_site: Callable[..., Site]) -> No
     # The new ones have to start first, and how long that takes is the machine's business.
     load.check(site, within=LIMIT)
     assert load.closes.total() == len(load.followers)
+    # Nothing twice, and nothing but what was said, or met a worker that closed the port.
+    unanswered = Counter(text for _, text in site.committed()) - Counter(load.said)
+    assert unanswered <= Counter(reset)
     assert site.notes().count("1012") == len(load.followers)
     process.terminate()
     await asyncio.to_thread(process.wait_end)

@@ -99,12 +99,12 @@ class _Watched(ClientConnection):
         return frame
 
 
-async def speak(url: str, name: str, until: asyncio.Event, *, resets: bool = False) -> list[str]:
+async def speak(url: str, name: str, until: asyncio.Event, *, reset: list[str] | None = None) -> list[str]:
     """Say something again and again by the view of the guide, and return what was committed, by what it answers.
 
     Each time over a new connection, as somebody who has just come. What was answered with 502 may have been committed
-    or not, and so may what met a worker that was about to close its port, where there may be ``resets``: nobody stands
-    in between who would go to another one. Raise where anything else happens.
+    or not. So may what met a worker that was about to close its port, where nobody stands in between who would go to
+    another one: it is put into ``reset``. Raise where anything else happens, and for that too where there is no list.
     """
     said: list[str] = []
     client = httpx.AsyncClient(base_url=url, timeout=LIMIT, trust_env=False, headers={"connection": "close"})
@@ -118,8 +118,9 @@ async def speak(url: str, name: str, until: asyncio.Event, *, resets: bool = Fal
             try:
                 answer = await client.post("/chat/lobby/say/", data=fields, headers=headers)
             except httpx.TransportError:
-                if not resets:
+                if reset is None:
                     raise
+                reset.append(fields["text"])
             else:
                 if answer.status_code != httpx.codes.BAD_GATEWAY:
                     answer.raise_for_status()
