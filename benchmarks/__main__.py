@@ -76,19 +76,19 @@ def select(only: Sequence[str] | None, rows: Sequence[Row]) -> list[Row]:
 
 
 def _compare(rows: Sequence[Row], samples: Mapping[str, Mapping[str, Sequence[Sample]]]) -> list[Comparison]:
-    """Return a comparison for each row. A side that does not have its figure is left out."""
-    return [
-        Comparison(
-            row,
-            {
-                side: [sample.figures[row.figure] for sample in taken]
-                for side, taken in samples[row.workload].items()
-                if all(row.figure in sample.figures for sample in taken)
-            },
-        )
-        for row in rows
-        if row.workload in samples
-    ]
+    """Return a comparison for each row. A side that does not have its figure is left out.
+
+    Some figures are taken in the first turns only, then by all sides alike.
+    """
+    comparisons = []
+    for row in rows:
+        figures = {
+            side: [sample.figures[row.figure] for sample in taken if row.figure in sample.figures]
+            for side, taken in samples.get(row.workload, {}).items()
+        }
+        if row.workload in samples:
+            comparisons.append(Comparison(row, {side: taken for side, taken in figures.items() if taken}))
+    return comparisons
 
 
 def _sides(workload: Workload, families: Sequence[str], tell: Callable[[str], None]) -> list[str]:
@@ -144,7 +144,7 @@ def main(given: Sequence[str] | None = None) -> int:
         return 2
     comparisons = _compare(rows, samples)
     facts = describe(programs if any(workload.redis for workload in workloads) else None)
-    table = as_markdown(comparisons, facts, rounds=rounds, failures=failures)
+    table = as_markdown(comparisons, facts, rounds=rounds, turns=sizes.turns, failures=failures)
     print(table, end="")
     whole = not (arguments.only or arguments.side or arguments.quick)
     if directory := arguments.results or (_RESULTS if whole else None):

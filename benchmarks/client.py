@@ -1,6 +1,6 @@
 """The load client process: `python -m benchmarks.client WORKLOAD PORT SERVER-PROCESS SIZES REDIS`.
 
-It prints one sample as JSON.
+It prints a sample as JSON for each turn.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -23,12 +23,10 @@ from benchmarks.frames import encode_frame
 from benchmarks.processor import Usage, client_core, pin
 from benchmarks.sample import Figure, Sample
 from benchmarks.store import Store, Traffic
+from benchmarks.turns import Turns
 from benchmarks.workload import TEXT, Sizes
 
 __all__ = ["frame", "main", "measure", "open_sockets", "watched"]
-
-#: A sample that takes longer has lost a message. Channels' slowest, of 10,000 sockets, takes about 60.
-_TIME_LIMIT = 160.0
 
 #: Handshakes on their way at once.
 _HANDSHAKES = 50
@@ -74,66 +72,79 @@ async def open_sockets(
         await asyncio.gather(*(socket.close() for socket in sockets))
 
 
-async def _echo(port: int, server: int, sizes: Sizes, store: Store | None) -> Sample:
+async def _echo(turns: Turns, port: int, server: int, sizes: Sizes, store: Store | None) -> None:
     """Keep one text on its way on each connection, and count the answers."""
     text = frame(TEXT)
-    answers = 0
+    answers = Deliveries()
+    sent = 0
     stopping = False
 
     def on_text(socket: ClientSocket, payload: bytes) -> None:
-        nonlocal answers
+        nonlocal sent
         _check(payload)
-        answers += 1
+        answers.add()
         if not stopping:
             socket.write(text)
+            sent += 1
 
     async with open_sockets(port, sizes.connections, on_text) as sockets:
-        for socket in sockets:
-            socket.write(text)
-        await asyncio.sleep(sizes.warm_up)
-        usage, before, started = Usage(server), answers, time.perf_counter()
-        await asyncio.sleep(sizes.seconds)
-        while answers == before:  # noqa: ASYNC110 - a smoke run on a busy machine
-            await asyncio.sleep(sizes.seconds)
-        measured = answers - before
-        figure = usage.figure(measured / (time.perf_counter() - started))
-        stopping = True
+
+        async def run(warm_up: float, seconds: float) -> Figure:
+            """Return the answers per second. In the end none is on its way."""
+            nonlocal sent, stopping
+            stopping = False
+            for socket in sockets:
+                socket.write(text)
+            sent += len(sockets)
+            await asyncio.sleep(warm_up)
+            usage, before, started = Usage(server), answers.count, time.perf_counter()
+            await asyncio.sleep(seconds)
+            while answers.count == before:  # noqa: ASYNC110 - a smoke run on a busy machine
+                await asyncio.sleep(seconds)
+            figure = usage.figure((answers.count - before) / (time.perf_counter() - started))
+            stopping = True
+            await answers.reach(sent)
+            return figure
+
+        await run(0, sizes.warm_up)
+        async for sample in turns:
+            before = answers.count
+            sample.figures["messages"] = await run(sizes.seconds / 10, sizes.seconds)
+            sample.messages = answers.count - before
+    if answers.count != sent:
+        raise RuntimeError(f"{sent} texts were sent, but {answers.count} came back")
     if idle := [socket for socket in sockets if not socket.received]:
         raise RuntimeError(f"{len(idle)} of {len(sockets)} connections had no answer")
-    return Sample(figures={"messages": figure}, messages=measured)
 
 
-async def _broadcast(port: int, server: int, sizes: Sizes, store: Store | None) -> Sample:
+async def _broadcast(turns: Turns, port: int, server: int, sizes: Sizes, store: Store | None) -> None:
     """Have the server broadcast, and count what arrives, for both kinds of event and both windows."""
-    return await _broadcasts(
-        port, server, sizes, store, kinds=("plain", "encoded"), windows={"": 1, "-window": sizes.window}
-    )
+    await _broadcasts(turns, port, server, sizes, store, kinds=("plain", "encoded"), windows={"-window": sizes.window})
 
 
-async def _broadcast_through_redis(port: int, server: int, sizes: Sizes, store: Store | None) -> Sample:
+async def _broadcast_through_redis(turns: Turns, port: int, server: int, sizes: Sizes, store: Store | None) -> None:
     """Do the same for one kind of event, one at a time. A broadcast that did not go through Redis fails it."""
     before = None if store is None else Traffic.of(store)
-    sample = await _broadcasts(port, server, sizes, store, kinds=("plain",), windows={"": 1})
+    broadcasts = await _broadcasts(turns, port, server, sizes, store, kinds=("plain",), windows={})
     if store is not None and before is not None:
-        broadcasts = sample.messages // sizes.sockets
         commands, *_ = Traffic.of(store).per(broadcasts, before)
         if commands < 1:
             raise RuntimeError(f"{broadcasts} broadcasts, but Redis had {commands:.2f} commands for each")
-    return sample
 
 
 async def _broadcasts(
+    turns: Turns,
     port: int,
     server: int,
     sizes: Sizes,
     store: Store | None,
     *,
     kinds: Sequence[str],
-    windows: Mapping[str, int],
-) -> Sample:
+    windows: dict[str, int],
+) -> int:
+    """Broadcast one at a time, and in the first turn with each window too. Return how many broadcasts there were."""
     deliveries = Deliveries()
     sent = 0
-    sample = Sample()
     warm_up, seconds = (sizes.warm_up, sizes.seconds) if store is None else (sizes.redis_warm_up, sizes.redis_seconds)
 
     def on_text(socket: ClientSocket, payload: bytes) -> None:
@@ -147,7 +158,7 @@ async def _broadcasts(
             """Broadcast for a time, `window` on their way at most; return deliveries per second."""
             nonlocal sent
             before, started = sent, time.perf_counter()
-            while time.perf_counter() - started < seconds:
+            while before == sent or time.perf_counter() - started < seconds:
                 control.write(command)
                 sent += 1
                 await deliveries.reach((sent - window + 1) * len(sockets))
@@ -155,21 +166,26 @@ async def _broadcasts(
             return (sent - before) * len(sockets) / (time.perf_counter() - started)
 
         for kind in kinds:
-            command = frame(kind)
-            await run(command, 1, warm_up)
-            for name, window in windows.items():
-                usage = Usage(server, store=None if store is None else store.process)
-                sample.figures[f"{kind}{name}"] = usage.figure(await run(command, window, seconds))
+            await run(frame(kind), 1, warm_up)
+        async for sample in turns:
+            before = deliveries.count
+            for kind in kinds:
+                command = frame(kind)
+                # The other sides have had the processor and its caches meanwhile.
+                await run(command, 1, 0)
+                for name, window in ({"": 1} | (windows if turns.first else {})).items():
+                    usage = Usage(server, store=None if store is None else store.process)
+                    sample.figures[f"{kind}{name}"] = usage.figure(await run(command, window, seconds))
+            sample.messages = deliveries.count - before
         counts = {socket.received for socket in sockets}
     await control.close()
     if counts != {sent}:
         raise RuntimeError(f"{sent} broadcasts, but sockets got {sorted(counts)}")
-    sample.messages = deliveries.count
-    return sample
+    return sent
 
 
-async def _connect(port: int, server: int, sizes: Sizes, store: Store | None) -> Sample:
-    """Open sockets and keep them: how many per second, and how much memory the server has for each."""
+async def _connect(turns: Turns, port: int, server: int, sizes: Sizes, store: Store | None) -> None:
+    """Open sockets and keep them: the server's memory for each. Then open some in each turn: how many per second."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[int] = loop.create_future()
 
@@ -189,19 +205,21 @@ async def _connect(port: int, server: int, sizes: Sizes, store: Store | None) ->
 
     async with open_sockets(port, sizes.first_sockets, ignore):
         before = await memory()
-        usage, started = Usage(server), time.perf_counter()
         async with open_sockets(port, sizes.sockets, ignore) as sockets:
-            accepted = usage.figure(len(sockets) / (time.perf_counter() - started))
-            each = (await memory() - before) / len(sockets)
+            each = Figure(value=(await memory() - before) / len(sockets) / 1024)
+        async for sample in turns:
+            if turns.first:
+                sample.figures["memory"] = each
+            usage, started = Usage(server), time.perf_counter()
+            async with open_sockets(port, sizes.arrivals, ignore) as sockets:
+                sample.figures["accepted"] = usage.figure(len(sockets) / (time.perf_counter() - started))
+            sample.messages = len(sockets)
     await control.close()
-    figures = {"accepted": accepted, "memory": Figure(value=each / 1024)}
-    return Sample(figures=figures, messages=sizes.sockets)
 
 
-async def _sockets(port: int, server: int, sizes: Sizes, store: Store | None) -> Sample:
+async def _sockets(sample: Sample, port: int, server: int, sizes: Sizes, store: Store | None) -> None:
     """Open more and more sockets in one group, and broadcast to all that are there, one at a time."""
     deliveries = Deliveries()
-    sample = Sample()
     sockets: list[ClientSocket] = []
     due: list[int] = []
     command = frame("plain")
@@ -237,10 +255,9 @@ async def _sockets(port: int, server: int, sizes: Sizes, store: Store | None) ->
         raise RuntimeError(f"{sent} broadcasts, of which sockets missed {min(missed)} to {max(missed)}")
     sample.messages = deliveries.count
     _leave(server)
-    return sample
 
 
-async def _footprint(port: int, server: int, sizes: Sizes, store: Store | None) -> Sample:
+async def _footprint(sample: Sample, port: int, server: int, sizes: Sizes, store: Store | None) -> None:
     """Open very many sockets and have each join groups: what the server, and Redis, has for each of that."""
     answers: asyncio.Queue[int] = asyncio.Queue()
     replies = Deliveries()
@@ -249,8 +266,6 @@ async def _footprint(port: int, server: int, sizes: Sizes, store: Store | None) 
     async def memory() -> tuple[int, int]:
         control.write(frame("memory"))
         return await answers.get(), 0 if store is None else store.used_bytes()
-
-    sample = Sample(messages=sizes.many)
 
     def note(name: str, before: tuple[int, int], after: tuple[int, int], count: int) -> None:
         sample.figures[name] = Figure(value=(after[0] - before[0]) / count)
@@ -275,11 +290,11 @@ async def _footprint(port: int, server: int, sizes: Sizes, store: Store | None) 
             await replies.reach(replies.count + len(some))
         before, after = after, await memory()
         note(command, before, after, len(sockets) * count)
+    sample.messages = len(sockets)
     _leave(server)
-    return sample
 
 
-async def _where(port: int, server: int, sizes: Sizes, store: Store | None) -> Sample:
+async def _where(sample: Sample, port: int, server: int, sizes: Sizes, store: Store | None) -> None:
     """Open very many sockets on a server whose memory is traced: the bytes of each, by where they were allocated."""
     answers: asyncio.Queue[Allocations] = asyncio.Queue()
     control = await connect(port, "/control", lambda socket, payload: answers.put_nowait(json.loads(payload)))
@@ -295,8 +310,8 @@ async def _where(port: int, server: int, sizes: Sizes, store: Store | None) -> S
     _leave(server)
     each = {place: (size - before.get(place, 0)) / len(sockets) for place, size in after.items()}
     # Less than a byte for each is not of the connections.
-    figures = {place: Figure(value=size) for place, size in each.items() if size >= 1}
-    return Sample(figures=figures, messages=len(sockets))
+    sample.figures |= {place: Figure(value=size) for place, size in each.items() if size >= 1}
+    sample.messages = len(sockets)
 
 
 def _leave(server: int) -> None:
@@ -304,20 +319,24 @@ def _leave(server: int) -> None:
     os.kill(server, signal.SIGKILL)
 
 
-_RUNS: dict[str, Callable[[int, int, Sizes, Store | None], Coroutine[Any, Any, Sample]]] = {
+_RUNS: dict[str, Callable[[Turns, int, int, Sizes, Store | None], Coroutine[Any, Any, None]]] = {
     "broadcast": _broadcast,
     "connect": _connect,
     "echo": _echo,
     "echo-layer": _echo,
-    "footprint": _footprint,
     "redis-broadcast": _broadcast_through_redis,
+}
+
+#: What takes one sample and leaves nothing that could have another turn.
+_ONCE: dict[str, Callable[[Sample, int, int, Sizes, Store | None], Coroutine[Any, Any, None]]] = {
+    "footprint": _footprint,
     "redis-sockets": _sockets,
     "where": _where,
 }
 
 
-async def watched(work: Coroutine[Any, Any, Sample], limit: float) -> Sample:
-    """Await a sample for `limit` seconds at most, and fail with what a callback fails with."""
+async def watched(work: Coroutine[Any, Any, None]) -> None:
+    """Await a measurement, and fail with what a callback fails with."""
     loop = asyncio.get_running_loop()
     failures: list[object] = []
     task = asyncio.ensure_future(work)
@@ -328,22 +347,28 @@ async def watched(work: Coroutine[Any, Any, Sample], limit: float) -> Sample:
 
     loop.set_exception_handler(on_failure)
     try:
-        async with asyncio.timeout(limit):
-            return await task
+        await task
     except asyncio.CancelledError:
         raise RuntimeError(f"the load client failed: {failures}") from None
 
 
-async def measure(workload: str, port: int, server: int, sizes: Sizes, store: Store | None = None) -> Sample:
-    """Take one sample. RuntimeError where a text was wrong or lost, TimeoutError where nothing more comes."""
-    return await watched(_RUNS[workload](port, server, sizes, store), _TIME_LIMIT)
+async def measure(
+    workload: str, turns: Turns, port: int, server: int, sizes: Sizes, store: Store | None = None
+) -> None:
+    """Take a sample in each turn. RuntimeError where a text was wrong or lost; it hangs where nothing more comes."""
+
+    async def once() -> None:
+        async for sample in turns:
+            await _ONCE[workload](sample, port, server, sizes, store)
+
+    work = once() if workload in _ONCE else _RUNS[workload](turns, port, server, sizes, store)
+    await watched(work)
 
 
 def main(workload: str, port: str, server: str, sizes: str, store: str) -> None:
-    """Measure one sample and print it."""
+    """Measure, turn by turn."""
     pin(client_core())
-    sample = uvloop.run(measure(workload, int(port), int(server), Sizes.load(sizes), Store.load(store)))
-    print(sample.dump())
+    uvloop.run(measure(workload, Turns(), int(port), int(server), Sizes.load(sizes), Store.load(store)))
 
 
 if __name__ == "__main__":

@@ -7,24 +7,31 @@ from collections.abc import Mapping, Sequence
 from benchmarks.row import Bar, Row
 from benchmarks.sample import DISTURBED, Figure
 
-__all__ = ["Comparison", "Spread"]
+__all__ = ["MANY", "Comparison", "Spread"]
 
 #: A load client with less to spare than this may have been what was measured.
 _BUSY_CLIENT = 0.9
 
 
+#: Of so many values, a few that went wrong say nothing.
+MANY = 8
+
+
 @dataclasses.dataclass(frozen=True)
 class Spread:
-    """The median of some rounds, the least and the greatest."""
+    """The median of some values, and the range of their middle half; where they are few, of all."""
 
     median: float
-    least: float
-    greatest: float
+    low: float
+    high: float
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
         """Return the spread of at least one value."""
-        return cls(statistics.median(values), min(values), max(values))
+        if len(values) < MANY:
+            return cls(statistics.median(values), min(values), max(values))
+        low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+        return cls(median, low, high)
 
 
 @dataclasses.dataclass(frozen=True)

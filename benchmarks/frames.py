@@ -57,12 +57,13 @@ class FrameReader:
     """Cut what a server sends into frames. What is not complete yet waits for the next `feed`."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        #: The beginning of a frame.
+        self.rest = b""
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         """Return the opcode and the payload of each frame that `data` completes, in order."""
-        if self._rest:
-            data = self._rest + data
+        if self.rest:
+            data = self.rest + data
         frames = []
         position, size = 0, len(data)
         while size - position >= 2:
@@ -78,5 +79,5 @@ class FrameReader:
                 break
             frames.append((data[position] & 0x0F, data[start : start + length]))
             position = start + length
-        self._rest = data[position:]
+        self.rest = data[position:]
         return frames

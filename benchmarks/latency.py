@@ -19,12 +19,10 @@ from benchmarks.load import due_of
 from benchmarks.processor import Usage, client_core, pin, process_seconds
 from benchmarks.sample import Figure, Sample
 from benchmarks.store import Store
+from benchmarks.turns import Turns
 from benchmarks.workload import Sizes
 
 __all__ = ["main", "measure", "percentile"]
-
-#: A sample that takes longer has lost a message, or has more to send than it ever gets rid of.
-_TIME_LIMIT = 80.0
 
 #: The load at which the processor time of a message is taken: no queue has formed, no process idles.
 _EASY = 50
@@ -35,16 +33,24 @@ def percentile(values: Sequence[float], share: float) -> float:
     return values[max(0, math.ceil(len(values) * share) - 1)]
 
 
-async def measure(port: int, server: int, sender_port: int, sender: int, sizes: Sizes, store: Store) -> Sample:
-    """Take one sample. RuntimeError where a text was lost or came twice, TimeoutError where nothing more comes."""
-    return await watched(_measure(port, server, sender_port, sender, sizes, store), _TIME_LIMIT)
+async def measure(
+    turns: Turns, port: int, server: int, sender_port: int, sender: int, sizes: Sizes, store: Store
+) -> None:
+    """Take one sample. RuntimeError where a text was lost or came twice; it hangs where nothing more comes."""
+
+    async def work() -> None:
+        async for sample in turns:
+            await _measure(sample, port, server, sender_port, sender, sizes, store)
+
+    await watched(work())
 
 
-async def _measure(port: int, server: int, sender_port: int, sender: int, sizes: Sizes, store: Store) -> Sample:
+async def _measure(
+    sample: Sample, port: int, server: int, sender_port: int, sender: int, sizes: Sizes, store: Store
+) -> None:
     deliveries = Deliveries()
     latencies: list[float] = []
     answers: asyncio.Queue[int] = asyncio.Queue()
-    sample = Sample()
     listeners, sent = sizes.listeners, 0
 
     def on_text(socket: ClientSocket, payload: bytes) -> None:
@@ -102,7 +108,6 @@ async def _measure(port: int, server: int, sender_port: int, sender: int, sizes:
     if counts != {sent}:
         raise RuntimeError(f"{sent} messages were sent, but sockets got {sorted(counts)}")
     sample.messages = deliveries.count
-    return sample
 
 
 def main(port: str, server: str, sender_port: str, sender: str, sizes: str, store: str) -> None:
@@ -110,8 +115,7 @@ def main(port: str, server: str, sender_port: str, sender: str, sizes: str, stor
     pin(client_core())
     running = Store.load(store)
     assert running is not None
-    work = measure(int(port), int(server), int(sender_port), int(sender), Sizes.load(sizes), running)
-    print(uvloop.run(work).dump())
+    uvloop.run(measure(Turns(), int(port), int(server), int(sender_port), int(sender), Sizes.load(sizes), running))
 
 
 if __name__ == "__main__":

@@ -1,25 +1,24 @@
 """The process of a workload that needs no server: `python -m benchmarks.local SIDE WORKLOAD SIZES`.
 
-It prints one sample as JSON. It runs on asyncio's own loop, where the limits were taken.
+It prints a sample as JSON for each turn. It runs on asyncio's own loop, where the limits were taken.
 """
 
 import asyncio
 import gc
+import statistics
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from benchmarks.applications import Applications, MessageLayer
 from benchmarks.configure import applications_for
 from benchmarks.processor import Usage, pin, server_core
 from benchmarks.sample import Figure, Sample
+from benchmarks.turns import Turns
 from benchmarks.workload import TEXT, WORKLOADS, Sizes
 from sealane.types import Message
 
-__all__ = ["dispatch_once", "main", "measure"]
-
-#: A sample that takes longer hangs.
-_TIME_LIMIT = 60.0
+__all__ = ["dispatch_once", "main", "measure", "note_growth"]
 
 #: Events in the queue at most: more would measure the memory.
 _MOST_EVENTS = 200_000
@@ -59,19 +58,20 @@ async def dispatch_once(applications: Applications, events: int, *, counted: boo
     return elapsed
 
 
-async def _dispatch(applications: Applications, sizes: Sizes) -> Sample:
+async def _dispatch(turns: Turns, applications: Applications, sizes: Sizes) -> None:
     """Events per second through a handler that does nothing; one that counts has shown that all arrive."""
     await dispatch_once(applications, 100, counted=True)
     events = 500
     for seconds in (sizes.warm_up, sizes.seconds):
         elapsed = await dispatch_once(applications, events)
         events = min(_MOST_EVENTS, max(events, int(events / elapsed * seconds)))
-    usage = Usage()
-    figure = usage.figure(events / await dispatch_once(applications, events))
-    return Sample(figures={"messages": figure}, messages=events)
+    async for sample in turns:
+        usage = Usage()
+        sample.figures["messages"] = usage.figure(events / await dispatch_once(applications, events))
+        sample.messages = events
 
 
-async def _ping_pong(applications: Applications, sizes: Sizes) -> Sample:
+async def _ping_pong(turns: Turns, applications: Applications, sizes: Sizes) -> None:
     """Round trips per second between this task and the application, one event on its way at a time."""
     to_application: asyncio.Queue[Message] = asyncio.Queue()
     from_application: asyncio.Queue[Message] = asyncio.Queue()
@@ -95,67 +95,79 @@ async def _ping_pong(applications: Applications, sizes: Sizes) -> Sample:
         return trips, elapsed
 
     await run(sizes.warm_up)
-    gc.collect()
-    usage = Usage()
-    trips, elapsed = await run(sizes.seconds)
-    figure = usage.figure(trips / elapsed)
+    async for sample in turns:
+        gc.collect()
+        usage = Usage()
+        sample.messages, elapsed = await run(sizes.seconds)
+        sample.figures["trips"] = usage.figure(sample.messages / elapsed)
     await to_application.put({"type": "bench.stop"})
     await task
-    return Sample(figures={"trips": figure}, messages=trips)
 
 
-async def _receive(applications: Applications, sizes: Sizes) -> Sample:
+async def _receive(turns: Turns, applications: Applications, sizes: Sizes) -> None:
     """Microseconds for one `receive` of a message that waits, beside unrelated group members."""
-    sample = Sample()
+    layers = []
     for members in sizes.members:
         layer = applications.layer()
         for number in range(members):
             await applications.join(layer, f"group-{number // _GROUP_SIZE}", await layer.new_channel())
-        channel = await layer.new_channel()
+        layers.append((f"members-{members}", layer, await layer.new_channel()))
 
-        async def run(seconds: float, layer: MessageLayer = layer, channel: str = channel) -> tuple[int, float]:
-            received, spent, started = 0, 0.0, time.perf_counter()
-            while time.perf_counter() - started < seconds:
-                for number in range(_BATCH):
-                    await layer.send(channel, {"type": "bench.text", "text": TEXT, "number": number})
-                before = time.perf_counter()
-                got = [await layer.receive(channel) for _ in range(_BATCH)]
-                spent += time.perf_counter() - before
-                if [message["number"] for message in got] != list(range(_BATCH)):
-                    raise RuntimeError(f"sent {_BATCH} messages, received {got}")
-                received += _BATCH
-            return received, spent
+    async def batch(layer: MessageLayer, channel: str) -> float:
+        """Return the seconds of one `receive`."""
+        for number in range(_BATCH):
+            await layer.send(channel, {"type": "bench.text", "text": TEXT, "number": number})
+        started = time.perf_counter()
+        got = [await layer.receive(channel) for _ in range(_BATCH)]
+        spent = time.perf_counter() - started
+        if [message["number"] for message in got] != list(range(_BATCH)):
+            raise RuntimeError(f"sent {_BATCH} messages, received {got}")
+        return spent / _BATCH
 
-        await run(sizes.warm_up)
+    async def run(seconds: float) -> dict[str, list[float]]:
+        """Receive from one layer after another, batch by batch: what drifts meets all alike."""
+        costs: dict[str, list[float]] = {name: [] for name, _, _ in layers}
+        started = time.perf_counter()
+        while time.perf_counter() - started < seconds * len(layers):
+            for name, layer, channel in layers:
+                costs[name].append(await batch(layer, channel))
+        return costs
+
+    await run(sizes.warm_up)
+    async for sample in turns:
         gc.collect()
         usage = Usage()
-        received, spent = await run(sizes.seconds)
-        sample.figures[f"members-{members}"] = usage.figure(spent / received * 1e6)
-        sample.messages += received
-    costs = [figure.value for figure in sample.figures.values()]
-    sample.figures["growth"] = Figure(value=max(costs) / costs[0])
-    return sample
+        costs = await run(sizes.seconds)
+        sample.messages = _BATCH * sum(map(len, costs.values()))
+        note_growth(sample, usage, costs)
 
 
-_RUNS: dict[str, Callable[[Applications, Sizes], Awaitable[Sample]]] = {
+def note_growth(sample: Sample, usage: Usage, costs: Mapping[str, Sequence[float]]) -> None:
+    """Note the median of each cost, in microseconds, and the dearest over the first."""
+    medians = {name: statistics.median(each) * 1e6 for name, each in costs.items()}
+    for name, cost in medians.items():
+        sample.figures[name] = usage.figure(cost)
+    first, *_ = medians.values()
+    sample.figures["growth"] = Figure(value=max(medians.values()) / first)
+
+
+_RUNS: dict[str, Callable[[Turns, Applications, Sizes], Awaitable[None]]] = {
     "dispatch": _dispatch,
     "ping-pong": _ping_pong,
     "receive": _receive,
 }
 
 
-async def measure(applications: Applications, workload: str, sizes: Sizes) -> Sample:
-    """Take one sample. RuntimeError where a message was lost, TimeoutError where nothing more comes."""
-    async with asyncio.timeout(_TIME_LIMIT):
-        return await _RUNS[workload](applications, sizes)
+async def measure(turns: Turns, applications: Applications, workload: str, sizes: Sizes) -> None:
+    """Take a sample in each turn. RuntimeError where a message was lost; it hangs where nothing more comes."""
+    await _RUNS[workload](turns, applications, sizes)
 
 
 def main(side: str, workload: str, sizes: str) -> None:
-    """Measure one sample and print it."""
+    """Measure, turn by turn."""
     pin(server_core())
     applications = applications_for(side, WORKLOADS[workload])
-    sample = asyncio.run(measure(applications, workload, Sizes.load(sizes)))
-    print(sample.dump())
+    asyncio.run(measure(Turns(), applications, workload, Sizes.load(sizes)))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The process of a workload whose messages go through Redis: `python -m benchmarks.remote SIDE WORKLOAD SIZES REDIS`.
 
-It prints one sample as JSON. It runs on asyncio's own loop. Who sends and who receives are two layers, so that no
-message can be handed over within the process; the limit of the fan-out is the one without Redis.
+It prints a sample as JSON for each turn. It runs on asyncio's own loop. Who sends and who receives are two layers, so
+that no message can be handed over within the process; the limit of the fan-out is the one without Redis.
 """
 
 import asyncio
@@ -10,24 +10,23 @@ import itertools
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from benchmarks.configure import configure
 from benchmarks.deliveries import Deliveries
 from benchmarks.layers import blocking_group_send, close, join_all, layer_for
+from benchmarks.local import note_growth
 from benchmarks.members import Members
 from benchmarks.processor import Usage, pin, server_core
 from benchmarks.sample import Figure, Sample
-from benchmarks.store import Store, Traffic
+from benchmarks.store import Store, Traffic, run_store
+from benchmarks.turns import BlockingTurns, Turns
 from benchmarks.workload import GROUP, TEXT, Sizes
 from sealane.types import Message
 
 __all__ = ["main", "measure"]
-
-#: A sample that takes longer hangs.
-_TIME_LIMIT = 80.0
 
 #: Messages on their way from senders that do not wait for the receiver: less than any capacity.
 _ON_THEIR_WAY = 1_000
@@ -85,10 +84,9 @@ async def _tasks(tasks: Sequence["asyncio.Task[None]"]) -> AsyncIterator[None]:
         await asyncio.wait(tasks, timeout=2)
 
 
-async def _fanout(side: str, store: Store | None, sizes: Sizes) -> Sample:
+async def _fanout(turns: Turns, side: str, store: Store | None, sizes: Sizes) -> None:
     """Send to a group whose members are tasks in `receive`, and count what they get."""
     deliveries = Deliveries()
-    sample = Sample()
     sent = 0
 
     async def member(channel: str) -> None:
@@ -104,7 +102,7 @@ async def _fanout(side: str, store: Store | None, sizes: Sizes) -> Sample:
         async def run(batch: int, seconds: float) -> float:
             nonlocal sent
             before, started = sent, time.perf_counter()
-            while time.perf_counter() - started < seconds:
+            while before == sent or time.perf_counter() - started < seconds:
                 await asyncio.gather(*(sender.group_send(GROUP, _MESSAGE) for _ in range(batch)))
                 sent += batch
                 await deliveries.reach(sent * len(channels))
@@ -112,29 +110,30 @@ async def _fanout(side: str, store: Store | None, sizes: Sizes) -> Sample:
 
         async with _tasks([asyncio.ensure_future(member(channel)) for channel in channels]):
             await run(1, sizes.redis_warm_up)
-            for name, batch in (("deliveries", 1), ("deliveries-batch", sizes.batch)):
-                gc.collect()
-                usage = _usage(store)
-                sample.figures[name] = usage.figure(await run(batch, sizes.redis_seconds))
-            if store is not None:
-                before, traffic = sent, Traffic.of(store)
-                for _ in range(sizes.counted):
-                    await sender.group_send(GROUP, _MESSAGE)
-                    sent += 1
-                    await deliveries.reach(sent * len(channels))
-                commands, size, _ = Traffic.of(store).per(sent - before, traffic)
-                sample.figures["commands"] = Figure(value=commands)
-                sample.figures["bytes"] = Figure(value=size)
+            async for sample in turns:
+                already = deliveries.count
+                for name, batch in (("deliveries", 1), ("deliveries-batch", sizes.batch)):
+                    gc.collect()
+                    await run(batch, 0)
+                    usage = _usage(store)
+                    sample.figures[name] = usage.figure(await run(batch, sizes.redis_seconds))
+                if store is not None and turns.first:
+                    before, traffic = sent, Traffic.of(store)
+                    for _ in range(sizes.counted):
+                        await sender.group_send(GROUP, _MESSAGE)
+                        sent += 1
+                        await deliveries.reach(sent * len(channels))
+                    commands, size, _ = Traffic.of(store).per(sent - before, traffic)
+                    sample.figures["commands"] = Figure(value=commands)
+                    sample.figures["bytes"] = Figure(value=size)
+                sample.messages = deliveries.count - already
     if deliveries.count != sent * len(channels):
         raise RuntimeError(f"{sent} messages to {len(channels)} members, but {deliveries.count} deliveries")
-    sample.messages = deliveries.count
-    return sample
 
 
-async def _send(side: str, store: Store | None, sizes: Sizes) -> Sample:
+async def _send(turns: Turns, side: str, store: Store | None, sizes: Sizes) -> None:
     """Send to one channel, from one task and from many, and count what arrives."""
     deliveries = Deliveries()
-    sample = Sample()
     gate = asyncio.Semaphore(_ON_THEIR_WAY)
     numbers = itertools.count()
     sent = total = 0
@@ -177,18 +176,21 @@ async def _send(side: str, store: Store | None, sizes: Sizes) -> Sample:
     async with _layers(side, store) as (sender, receiver):
         channel = await receiver.new_channel()
         async with _tasks([asyncio.ensure_future(receive())]):
-            for name, senders in (("one", 1), ("many", sizes.senders)):
+            variants = {"one": 1, "many": sizes.senders}
+            for senders in variants.values():
                 await run(senders, sizes.redis_warm_up)
+            async for sample in turns:
+                before = deliveries.count
                 gc.collect()
-                usage = _usage(store)
-                sample.figures[name] = usage.figure(await run(senders, sizes.redis_seconds))
+                for name, senders in variants.items():
+                    usage = _usage(store)
+                    sample.figures[name] = usage.figure(await run(senders, sizes.redis_seconds))
+                sample.messages = deliveries.count - before
     if deliveries.count != sent or total != sent * (sent - 1) // 2:
         raise RuntimeError(f"{sent} messages were sent, {deliveries.count} arrived, or some of them twice")
-    sample.messages = deliveries.count
-    return sample
 
 
-async def _trip(side: str, store: Store | None, sizes: Sizes) -> Sample:
+async def _trip(turns: Turns, side: str, store: Store | None, sizes: Sizes) -> None:
     """Send a message and receive it, in one task; the median time of that."""
     async with _layers(side, store) as (sender, receiver):
         channel = await receiver.new_channel()
@@ -210,52 +212,61 @@ async def _trip(side: str, store: Store | None, sizes: Sizes) -> Sample:
             return times
 
         await run(sizes.redis_warm_up)
-        gc.collect()
-        usage = _usage(store)
-        figure = usage.figure(statistics.median(await run(sizes.redis_seconds)) * 1e6)
-    return Sample(figures={"trip": figure}, messages=trips)
-
-
-async def _groups(side: str, store: Store | None, sizes: Sizes) -> Sample:
-    """Send to a group of one member and receive it, beside groups that have nothing to do with it."""
-    sample = Sample()
-    async with _layers(side, store) as (sender, receiver):
-        channel, other = await receiver.new_channel(), await receiver.new_channel()
-        await receiver.group_add(GROUP, channel)
-        present = 0
-        for groups in sizes.groups:
-            await join_all(side, receiver, [f"other-{number}" for number in range(present, groups)], other)
-            present = groups
-
-            async def run(seconds: float) -> list[float]:
-                times = []
-                started = now = time.perf_counter()
-                while now - started < seconds:
-                    await sender.group_send(GROUP, _MESSAGE)
-                    _check(await receiver.receive(channel))
-                    before, now = now, time.perf_counter()
-                    times.append(now - before)
-                return times
-
-            await run(sizes.redis_warm_up)
+        async for sample in turns:
             gc.collect()
             usage = _usage(store)
-            times = await run(sizes.redis_seconds / 2)
-            sample.figures[f"groups-{groups}"] = usage.figure(statistics.median(times) * 1e6)
-            sample.messages += len(times)
-    costs = [figure.value for figure in sample.figures.values()]
-    sample.figures["growth"] = Figure(value=max(costs) / costs[0])
-    return sample
+            times = await run(sizes.redis_seconds)
+            sample.figures["trip"] = usage.figure(statistics.median(times) * 1e6)
+            sample.messages = len(times)
 
 
-def _sync(side: str, store: Store, sizes: Sizes) -> Sample:
+async def _groups(turns: Turns, side: str, store: Store | None, sizes: Sizes) -> None:
+    """Send to a group of one member and receive it, beside groups that have nothing to do with it.
+
+    Each number of groups has a server and layers of its own, so that they are measured in turns too.
+    """
+    assert store is not None
+    async with AsyncExitStack() as stack:
+        places: dict[str, tuple[Any, Any, str]] = {}
+        stores = []
+        for groups in sizes.groups:
+            own = stack.enter_context(run_store(store.program))
+            stores.append(own.process)
+            sender, receiver = await stack.enter_async_context(_layers(side, own))
+            channel, other = await receiver.new_channel(), await receiver.new_channel()
+            await receiver.group_add(GROUP, channel)
+            await join_all(side, receiver, [f"other-{number}" for number in range(groups)], other)
+            places[f"groups-{groups}"] = (sender, receiver, channel)
+
+        async def run(seconds: float) -> dict[str, list[float]]:
+            """Send beside one number of groups after another: what drifts meets all alike."""
+            costs: dict[str, list[float]] = {name: [] for name in places}
+            started = time.perf_counter()
+            while time.perf_counter() - started < seconds * len(places):
+                for name, (sender, receiver, channel) in places.items():
+                    before = time.perf_counter()
+                    await sender.group_send(GROUP, _MESSAGE)
+                    _check(await receiver.receive(channel))
+                    costs[name].append(time.perf_counter() - before)
+            return costs
+
+        await run(sizes.redis_warm_up)
+        async for sample in turns:
+            gc.collect()
+            usage = Usage(helpers=stores)
+            costs = await run(sizes.redis_seconds)
+            sample.messages = sum(map(len, costs.values()))
+            note_growth(sample, usage, costs)
+
+
+def _sync(turns: BlockingTurns, side: str, store: Store, sizes: Sizes) -> None:
     """Send to a group from code without an event loop. Its one member, in another process, gets everything."""
     with Members(side, store, 1) as members:
         members.join(1)
         send = blocking_group_send(side, store, GROUP)
 
-        def run(seconds: float) -> Figure:
-            """Return calls per second."""
+        def run(seconds: float) -> tuple[int, Figure]:
+            """Return how many calls there were, and those per second."""
             members.freeze()
             usage = _usage(store, members)
             sends, started = 0, time.perf_counter()
@@ -266,24 +277,22 @@ def _sync(side: str, store: Store, sizes: Sizes) -> Sample:
             members.thaw()
             members.expect(sends)
             members.wait_arrived()
-            sample.messages += sends
-            return figure
+            return sends, figure
 
-        sample = Sample()
         run(sizes.redis_warm_up)
-        gc.collect()
-        sample.figures["calls"] = run(sizes.redis_seconds)
-    return sample
+        for sample in turns:
+            gc.collect()
+            sample.messages, sample.figures["calls"] = run(sizes.redis_seconds)
 
 
-def _processes(side: str, store: Store, sizes: Sizes) -> Sample:
+def _processes(turns: BlockingTurns, side: str, store: Store, sizes: Sizes) -> None:
     """Send to a group that has a member in more and more processes."""
-    with Members(side, store, max(sizes.processes)) as members:
-        return asyncio.run(_to_processes(side, store, sizes, members))
+    for sample in turns:
+        with Members(side, store, max(sizes.processes)) as members:
+            asyncio.run(_to_processes(sample, side, store, sizes, members))
 
 
-async def _to_processes(side: str, store: Store, sizes: Sizes, members: Members) -> Sample:
-    sample = Sample()
+async def _to_processes(sample: Sample, side: str, store: Store, sizes: Sizes, members: Members) -> None:
     sender = layer_for(side, store)
 
     async def run(seconds: float) -> Figure:
@@ -316,14 +325,13 @@ async def _to_processes(side: str, store: Store, sizes: Sizes, members: Members)
                 sample.figures[f"{name}-{processes}"] = Figure(value=value)
     finally:
         await close(sender)
-    return sample
 
 
 def _usage(store: Store | None, members: Members | None = None) -> Usage:
     return Usage(store=None if store is None else store.process, helpers=() if members is None else members.pids)
 
 
-_RUNS: dict[str, Callable[[str, Store | None, Sizes], Awaitable[Sample]]] = {
+_RUNS: dict[str, Callable[[Turns, str, Store | None, Sizes], Coroutine[Any, Any, None]]] = {
     "redis-fanout": _fanout,
     "redis-groups": _groups,
     "redis-send": _send,
@@ -331,30 +339,27 @@ _RUNS: dict[str, Callable[[str, Store | None, Sizes], Awaitable[Sample]]] = {
 }
 
 #: These have no event loop, or fork before they have one.
-_BLOCKING_RUNS: dict[str, Callable[[str, Store, Sizes], Sample]] = {
+_BLOCKING_RUNS: dict[str, Callable[[BlockingTurns, str, Store, Sizes], None]] = {
     "redis-processes": _processes,
     "redis-sync": _sync,
 }
 
 
-def measure(side: str, workload: str, sizes: Sizes, store: Store | None) -> Sample:
-    """Take one sample. RuntimeError where a message was lost or changed, TimeoutError where nothing more comes."""
-    if workload in _BLOCKING_RUNS:
-        assert store is not None
-        return _BLOCKING_RUNS[workload](side, store, sizes)
-
-    async def run() -> Sample:
-        async with asyncio.timeout(_TIME_LIMIT):
-            return await _RUNS[workload](side, store, sizes)
-
-    return asyncio.run(run())
-
-
 def main(side: str, workload: str, sizes: str, store: str) -> None:
-    """Measure one sample and print it."""
+    """Measure, turn by turn. RuntimeError where a message was lost or changed; it hangs where nothing more comes."""
     pin(server_core())
     configure()
-    print(measure(side, workload, Sizes.load(sizes), Store.load(store)).dump())
+    running = Store.load(store)
+    if workload in _BLOCKING_RUNS:
+        assert running is not None
+        _BLOCKING_RUNS[workload](BlockingTurns(), side, running, Sizes.load(sizes))
+    else:
+        asyncio.run(measure(Turns(), side, workload, Sizes.load(sizes), running))
+
+
+async def measure(turns: Turns, side: str, workload: str, sizes: Sizes, store: Store | None) -> None:
+    """Take a sample of a workload with an event loop in each turn."""
+    await _RUNS[workload](turns, side, store, sizes)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.comparison import Comparison, Spread
+from benchmarks.comparison import MANY, Comparison, Spread
 from benchmarks.sample import Sample
 from benchmarks.workload import WORKLOADS, Sizes
 
@@ -34,19 +35,19 @@ def _number(value: float) -> str:
 def _range(spread: Spread | None) -> str:
     if spread is None:
         return "-"
-    if spread.least == spread.greatest:
+    if spread.low == spread.high:
         return _number(spread.median)
-    return f"{_number(spread.median)} ({_number(spread.least)}-{_number(spread.greatest)})"
+    return f"{_number(spread.median)} ({_number(spread.low)}-{_number(spread.high)})"
 
 
 def _busy(comparison: Comparison) -> str:
-    """Return the greatest share of the load client, the least of the server, and the greatest of Redis."""
-    figures = [figure for side in comparison.columns().values() for figure in side if figure.server]
-    if not figures:
+    """Return the greatest share of the load client, the least of the server, and the greatest of Redis, by side."""
+    sides = [figures for figures in comparison.columns().values() if all(figure.server for figure in figures)]
+    if not sides:
         return "-"
-    client = max(figure.client for figure in figures)
-    server = min(figure.server for figure in figures)
-    store = max(figure.store for figure in figures)
+    client = max(statistics.median(figure.client for figure in side) for side in sides)
+    server = min(statistics.median(figure.server for figure in side) for side in sides)
+    store = max(statistics.median(figure.store for figure in side) for side in sides)
     shares = [f"{client:.0%}" if client else "-", f"{server:.0%}", *([f"{store:.0%}"] if store else [])]
     return ", ".join(shares)
 
@@ -80,26 +81,32 @@ def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _rounds(comparisons: Sequence[Comparison], rounds: int) -> str:
-    """Return how many rounds there were, and where there were fewer."""
+def _rounds(comparisons: Sequence[Comparison], rounds: int, turns: int) -> str:
+    """Return how many rounds and turns there were, and where there were fewer."""
     fewer: dict[int, list[str]] = {}
     for name in dict.fromkeys(comparison.row.workload for comparison in comparisons):
         most = WORKLOADS[name].most_rounds
         if most is not None and most < rounds:
             fewer.setdefault(most, []).append(name)
     exceptions = "; ".join(f"{count} of {', '.join(names)}" for count, names in fewer.items())
-    return f"{rounds} rounds" + (f" ({exceptions})" if exceptions else "")
+    return f"{rounds} rounds" + (f" ({exceptions})" if exceptions else "") + f" with up to {turns} turns each"
 
 
 def as_markdown(
-    comparisons: Sequence[Comparison], facts: Mapping[str, str], *, rounds: int, failures: Sequence[str] = ()
+    comparisons: Sequence[Comparison],
+    facts: Mapping[str, str],
+    *,
+    rounds: int,
+    turns: int,
+    failures: Sequence[str] = (),
 ) -> str:
     """Return the table, the machine, what is doubtful, and what is not there since it failed."""
     lines = ["# Sealane beside Channels and the bare limit", ""]
     lines += table(_HEAD, [_cells(comparison) for comparison in comparisons])
     lines += [
         "",
-        f"Medians of {_rounds(comparisons, rounds)}, with the least and the greatest. How: benchmarks/README.md.",
+        f"Medians of {_rounds(comparisons, rounds, turns)}, with the range of the middle half, or of all where there "
+        f"are less than {MANY}. How: benchmarks/README.md.",
     ]
     if any(comparison.row.sides for comparison in comparisons):
         lines += ['In the rows of Redis, "Channels" is the layer of channels_redis of the same kind: core for streams.']

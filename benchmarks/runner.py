@@ -1,12 +1,16 @@
 """Take samples: start the processes of each side in turn, and read what they measured."""
 
+import contextlib
 import dataclasses
 import os
+import select
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from benchmarks.sample import DISTURBED, Sample
 from benchmarks.store import Flavour, run_store
@@ -16,7 +20,8 @@ __all__ = ["SLOWING", "Programs", "SampleFailed", "run_rounds", "run_server", "t
 
 _ROOT = Path(__file__).resolve().parent.parent
 
-#: Seconds after which a process is given up. The processes have shorter limits of their own.
+#: Seconds after which a process is given up: it has lost a message. The slowest turn, Channels' with 10,000 sockets,
+#: takes about 60.
 _TIME_LIMIT = 180
 
 #: What would slow every process down: asyncio's debug mode, Python's development mode, coverage.
@@ -55,24 +60,6 @@ def _environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
-def _output(python: str, command: Sequence[str], side: str, workload: Workload) -> str:
-    """Run one process to its end and return what it printed."""
-    try:
-        done = subprocess.run(
-            [python, "-m", *command],
-            cwd=_ROOT,
-            env=_environment(),
-            capture_output=True,
-            text=True,
-            timeout=_TIME_LIMIT,
-        )
-    except subprocess.TimeoutExpired:
-        raise SampleFailed(side, workload.name, f"{command[0]} took over {_TIME_LIMIT} seconds") from None
-    if done.returncode or done.stderr:
-        raise SampleFailed(side, workload.name, f"{command[0]} ended with {done.returncode}:\n{done.stderr}")
-    return done.stdout
-
-
 @contextmanager
 def run_server(
     python: str, side: str, workload: Workload, store: str, role: str = "server"
@@ -103,42 +90,145 @@ def run_server(
         process.stdout.close()
 
 
-def take_sample(side: str, workload: Workload, sizes: Sizes, programs: Programs) -> Sample:
-    """Measure one side once, in fresh processes. Raises SampleFailed."""
+class _Player:
+    """A process that measures, turn by turn."""
+
+    def __init__(self, python: str, command: Sequence[str], side: str, workload: Workload) -> None:
+        self._side = side
+        self._workload = workload
+        self._process = subprocess.Popen(
+            [python, "-m", *command],
+            cwd=_ROOT,
+            env=_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._name = command[0]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.communicate()
+
+    def play(self) -> Sample:
+        """Have it measure for one turn. Raises SampleFailed."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):  # it has ended: the next line tells
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
+        ready, _, _ = select.select([self._process.stdout], [], [], _TIME_LIMIT)
+        if not ready:
+            raise SampleFailed(self._side, self._workload.name, f"{self._name} took over {_TIME_LIMIT} seconds")
+        line = self._process.stdout.readline()
+        if not line:
+            self.finish()
+            raise SampleFailed(self._side, self._workload.name, f"{self._name} ended before its turn was over")
+        return Sample.load(line)
+
+    def finish(self) -> None:
+        """Have no more turns, and wait for its end. Raises SampleFailed where it missed a message."""
+        try:
+            _, complaint = self._process.communicate(timeout=_TIME_LIMIT)
+        except subprocess.TimeoutExpired:
+            raise SampleFailed(self._side, self._workload.name, f"{self._name} does not end") from None
+        if self._process.returncode or complaint:
+            problem = f"{self._name} ended with {self._process.returncode}:\n{complaint}"
+            raise SampleFailed(self._side, self._workload.name, problem)
+
+
+@contextmanager
+def _playing(
+    side: str, workload: Workload, sizes: Sizes, programs: Programs, role: str = "server"
+) -> Iterator[_Player]:
+    """Run all processes of a side for the length of the block: Redis, the servers, and the one that measures."""
     python = programs.python(side, workload)
-    with run_store(programs.store) if workload.stored(side) else nullcontext() as running:
+    with ExitStack() as stack:
+        running = stack.enter_context(run_store(programs.store)) if workload.stored(side) else None
         store = "-" if running is None else running.dump()
         if not workload.served:
             module = "benchmarks.remote" if workload.redis else "benchmarks.local"
             command = [module, side, workload.name, sizes.dump(), store]
-            return Sample.load(_output(python, command, side, workload))
-        with run_server(python, side, workload, store) as (port, process):
+        else:
+            python_of_client = sys.executable
+            server = map(str, stack.enter_context(run_server(python, side, workload, store, role)))
             if workload.sender:
-                with run_server(python, side, workload, store, "sender") as sender:
-                    both = map(str, (port, process, *sender))
-                    command = ["benchmarks.latency", *both, sizes.dump(), store]
-                    return Sample.load(_output(sys.executable, command, side, workload))
-            command = ["benchmarks.client", workload.name, str(port), str(process), sizes.dump(), store]
-            return Sample.load(_output(sys.executable, command, side, workload))
+                sender = map(str, stack.enter_context(run_server(python, side, workload, store, "sender")))
+                command = ["benchmarks.latency", *server, *sender, sizes.dump(), store]
+            else:
+                what = "where" if role == "traced" else workload.name
+                command = ["benchmarks.client", what, *server, sizes.dump(), store]
+            python = python_of_client
+        with _Player(python, command, side, workload) as player:
+            yield player
+            # Before the servers, which it talks to.
+            player.finish()
+
+
+def take_sample(side: str, workload: Workload, sizes: Sizes, programs: Programs) -> Sample:
+    """Measure one side once, in fresh processes. Raises SampleFailed."""
+    with _playing(side, workload, sizes, programs) as player:
+        return player.play()
 
 
 def trace_memory(side: str, workload: Workload, sizes: Sizes, programs: Programs) -> Sample:
     """Return the bytes of each connection to a side's server, by where they were allocated. Raises SampleFailed."""
-    python = programs.python(side, workload)
-    with run_store(programs.store) if workload.stored(side) else nullcontext() as running:
-        store = "-" if running is None else running.dump()
-        with run_server(python, side, workload, store, "traced") as (port, process):
-            command = ["benchmarks.client", "where", str(port), str(process), sizes.dump(), store]
-            return Sample.load(_output(sys.executable, command, side, workload))
+    with _playing(side, workload, sizes, programs, "traced") as player:
+        return player.play()
 
 
-def _take_quiet_sample(side: str, workload: Workload, sizes: Sizes, programs: Programs, *, retakes: int) -> Sample:
-    """Take a sample, and again where others disturbed it. Return the least disturbed; its figures have no say."""
-    best = take_sample(side, workload, sizes, programs)
-    while best.disturbance() > DISTURBED and retakes > 0:
+def _disturbance(taken: Mapping[str, Sample]) -> float:
+    return max(sample.disturbance() for sample in taken.values())
+
+
+def _take_quietly(take: Callable[[], dict[str, Sample]], retakes: int) -> dict[str, Sample]:
+    """Take samples, and again where others disturbed them. Return the least disturbed; their figures have no say."""
+    best = take()
+    while _disturbance(best) > DISTURBED and retakes > 0:
         retakes -= 1
-        best = min(best, take_sample(side, workload, sizes, programs), key=Sample.disturbance)
+        best = min(best, take(), key=_disturbance)
     return best
+
+
+def _turns(
+    workload: Workload, sides: Sequence[str], *, retakes: int, sizes: Sizes, programs: Programs
+) -> Iterator[dict[str, Sample]]:
+    """Yield the samples of each turn, those of all sides, while their processes live side by side."""
+    with ExitStack() as stack:
+        players = {side: stack.enter_context(_playing(side, workload, sizes, programs)) for side in sides}
+        for number in range(sizes.turns):
+            # There and back, so that what drifts steadily favours nobody.
+            order = sides if number % 2 == 0 else sides[::-1]
+
+            def take(order: Sequence[str] = order) -> dict[str, Sample]:
+                return {side: players[side].play() for side in order}
+
+            # The first has figures that no other has.
+            yield _take_quietly(take, retakes if number else 0)
+
+
+def _round(
+    workload: Workload, sides: Sequence[str], *, retakes: int, sizes: Sizes, programs: Programs
+) -> Iterator[dict[str, Sample]]:
+    """Yield the samples of all sides, taken one after another, or turn by turn."""
+    if workload.turned:
+        yield from _turns(workload, sides, retakes=retakes, sizes=sizes, programs=programs)
+        return
+    samples: dict[str, Sample] = {}
+    for side in sides:
+
+        def take(side: str = side) -> dict[str, Sample]:
+            return {side: take_sample(side, workload, sizes, programs)}
+
+        samples |= _take_quietly(take, retakes)
+    yield samples
 
 
 def run_rounds(
@@ -151,11 +241,12 @@ def run_rounds(
     programs: Programs,
     tell: Callable[[str], None],
 ) -> dict[str, list[Sample]]:
-    """Measure every side once per round, A B C A B C: what drifts on the machine meets all of them alike."""
+    """Measure every side in each round, A B C A B C: what drifts on the machine meets all of them alike."""
     samples: dict[str, list[Sample]] = {side: [] for side in sides}
     rounds = min(rounds, workload.most_rounds or rounds)
     for number in range(rounds):
-        for side in sides:
-            samples[side].append(_take_quiet_sample(side, workload, sizes, programs, retakes=retakes))
+        for taken in _round(workload, sides, retakes=retakes, sizes=sizes, programs=programs):
+            for side in sides:
+                samples[side].append(taken[side])
         tell(f"{workload.name}: round {number + 1} of {rounds}")
     return samples

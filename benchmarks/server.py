@@ -19,7 +19,7 @@ from benchmarks.allocations import allocations
 from benchmarks.applications import Applications
 from benchmarks.configure import applications_for
 from benchmarks.load import run_load, stamp
-from benchmarks.processor import pin, resident_bytes, sender_core, server_core
+from benchmarks.processor import die_with_parent, pin, resident_bytes, sender_core, server_core
 from benchmarks.store import Store
 from benchmarks.workload import TEXT, WORKLOADS
 from sealane.types import ASGIApplication, Receive, Scope, Send
@@ -84,6 +84,7 @@ def _application(side: str, workload_name: str, store: Store | None) -> ASGIAppl
 
 def main(side: str, workload: str, store: str, role: str = "server") -> None:
     """Serve until a signal says stop, as the server, as the sender to another, or with its memory traced."""
+    die_with_parent()
     pin(sender_core() if role == "sender" else server_core())
     config = uvicorn.Config(
         _application(side, workload, Store.load(store)),

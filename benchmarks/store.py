@@ -31,10 +31,11 @@ _HOUSEKEEPING = ("auth", "client", "command", "config", "hello", "info", "ping",
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Store:
-    """A server that runs: its port on this machine and the number of its process."""
+    """A server that runs: its port on this machine, the number of its process, and what it is a process of."""
 
     port: int
     process: int
+    program: Path
 
     @property
     def url(self) -> str:
@@ -48,15 +49,15 @@ class Store:
 
     def dump(self) -> str:
         """Return the server as an argument for a process that talks to it."""
-        return f"{self.port},{self.process}"
+        return f"{self.port},{self.process},{self.program}"
 
     @classmethod
     def load(cls, text: str) -> "Store | None":
         """Read what `dump` wrote; "-" stands for none."""
         if text == "-":
             return None
-        port, process = text.split(",")
-        return cls(port=int(port), process=int(process))
+        port, process, program = text.split(",", 2)
+        return cls(port=int(port), process=int(process), program=Path(program))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -131,15 +132,15 @@ def version(flavour: Flavour) -> str:
 
 
 @contextlib.contextmanager
-def run_store(flavour: Flavour) -> Iterator[Store]:
+def run_store(of: Flavour | Path) -> Iterator[Store]:
     """Run an empty server that writes nothing to disk, on a free port, for the length of the block."""
-    program = find(flavour)
+    program = of if isinstance(of, Path) else find(of)
     if program is None:
-        raise FileNotFoundError(f"no server of {flavour} is here")
+        raise FileNotFoundError(f"no server of {of} is here")
     with tempfile.TemporaryDirectory(prefix="sealane-bench-") as directory:
         process, port = _start(program, Path(directory))
         try:
-            yield Store(port=port, process=process.pid)
+            yield Store(port=port, process=process.pid, program=program)
         finally:
             process.kill()
             process.wait()

@@ -7,15 +7,22 @@ from typing import Any
 
 __all__ = ["CAPACITY", "FULL", "GROUP", "QUICK", "SIDES", "TEXT", "WORKLOADS", "Sizes", "Workload", "groups_to_join"]
 
-#: In the order in which a round measures them.
-SIDES = ("limit", "channels", "sealane")
+#: In the order in which they have their first turn: those that bars compare are neighbours.
+SIDES = ("channels", "limit", "sealane")
 
 #: The sides of the Redis rows: one limit for both kinds of layer, or one for each, or none.
 _REDIS_LAYERS = ("channels-core", "channels-pubsub", "sealane-streams", "sealane-pubsub")
-_ONE_LIMIT = ("limit", *_REDIS_LAYERS)
+_ONE_LIMIT = ("channels-core", "channels-pubsub", "limit", "sealane-streams", "sealane-pubsub")
 #: Without Channels in memory: each of its sockets looks at all others' channels, so that 10,000 take ten minutes.
 _NEARLY_ALL = ("limit", "sealane", *_REDIS_LAYERS)
-_TWO_LIMITS = ("limit-streams", "limit-pubsub", *_REDIS_LAYERS)
+_TWO_LIMITS = (
+    "channels-core",
+    "channels-pubsub",
+    "limit-streams",
+    "sealane-streams",
+    "limit-pubsub",
+    "sealane-pubsub",
+)
 
 #: What is echoed and broadcast: 64 bytes of text, the same for every side.
 TEXT = "sealane " * 8
@@ -33,12 +40,16 @@ class Sizes:
 
     seconds: float
     warm_up: float
+    #: Turns of each side in a round, where the processes can have more than one.
+    turns: int
     #: Connections of the echo.
     connections: int
     #: Members of the group that is broadcast to, and connections opened to count what they cost.
     sockets: int
     #: Sockets opened before the cost of one is measured, so that what is paid once is paid.
     first_sockets: int
+    #: Sockets opened in a turn, to see how fast that is.
+    arrivals: int
     #: Broadcasts on their way at once in the variant with a window.
     window: int
     #: Messages sent at once, before any has arrived.
@@ -83,15 +94,17 @@ class Sizes:
 
 
 FULL = Sizes(
-    seconds=1.5,
+    seconds=0.3,
     warm_up=0.5,
+    turns=8,
     connections=50,
     sockets=1_000,
     first_sockets=100,
+    arrivals=250,
     window=10,
     batch=10,
     members=(0, 100, 5_000, 100_000),
-    redis_seconds=1.0,
+    redis_seconds=0.3,
     redis_warm_up=0.3,
     senders=50,
     processes=(1, 2, 4, 8, 16),
@@ -110,9 +123,11 @@ FULL = Sizes(
 QUICK = Sizes(
     seconds=0.05,
     warm_up=0.02,
+    turns=2,
     connections=5,
     sockets=20,
     first_sockets=5,
+    arrivals=5,
     window=10,
     batch=10,
     members=(0, 100, 200, 500),
@@ -134,11 +149,12 @@ QUICK = Sizes(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Workload:
-    """One thing to measure, in fresh processes for each sample.
+    """One thing to measure, in fresh processes for each round.
 
     `served` tells whether it needs a server and a load client, or one process that does it all. `layer` tells
-    whether the consumers have a channel layer, `redis` whether that goes through Redis. `most_rounds` is for what
-    takes long and counts more than it times. `sender` tells whether another process sends.
+    whether the consumers have a channel layer, `redis` whether that goes through Redis. `turned` tells whether the
+    processes of a round have several turns. `most_rounds` is for what takes long and counts more than it times.
+    `sender` tells whether another process sends.
     """
 
     name: str
@@ -146,6 +162,7 @@ class Workload:
     layer: bool
     redis: bool = False
     sides: tuple[str, ...] = SIDES
+    turned: bool = True
     most_rounds: int | None = None
     sender: bool = False
 
@@ -179,10 +196,14 @@ WORKLOADS = {
         Workload(name="redis-send", served=False, layer=True, redis=True, sides=_TWO_LIMITS),
         Workload(name="redis-trip", served=False, layer=True, redis=True, sides=_TWO_LIMITS),
         Workload(name="redis-sync", served=False, layer=True, redis=True, sides=_TWO_LIMITS),
-        Workload(name="redis-processes", served=False, layer=True, redis=True, sides=_TWO_LIMITS, most_rounds=3),
+        Workload(
+            name="redis-processes", served=False, layer=True, redis=True, sides=_TWO_LIMITS, turned=False, most_rounds=3
+        ),
         Workload(name="redis-groups", served=False, layer=True, redis=True, sides=_REDIS_LAYERS, most_rounds=3),
-        Workload(name="redis-sockets", served=True, layer=True, redis=True, sides=_ONE_LIMIT, most_rounds=3),
-        Workload(name="latency", served=True, layer=True, redis=True, sides=_REDIS_LAYERS, sender=True),
-        Workload(name="footprint", served=True, layer=True, redis=True, sides=_NEARLY_ALL, most_rounds=2),
+        Workload(
+            name="redis-sockets", served=True, layer=True, redis=True, sides=_ONE_LIMIT, turned=False, most_rounds=3
+        ),
+        Workload(name="latency", served=True, layer=True, redis=True, sides=_REDIS_LAYERS, turned=False, sender=True),
+        Workload(name="footprint", served=True, layer=True, redis=True, sides=_NEARLY_ALL, turned=False, most_rounds=2),
     )
 }

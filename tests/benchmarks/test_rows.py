@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import fcntl
 import json
 import math
 import os
@@ -39,6 +40,7 @@ from benchmarks.rows import rows_for
 from benchmarks.runner import Programs, SampleFailed, run_rounds, take_sample
 from benchmarks.sample import Figure, Sample
 from benchmarks.store import Store, Traffic, run_store
+from benchmarks.turns import Turns
 from benchmarks.workload import QUICK, TEXT, WORKLOADS, Sizes, Workload
 
 #: Seconds after which a command hangs. Together they take half a minute, and several times that on a busy machine.
@@ -50,6 +52,19 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: Channels comes with the bench extra only; its side has a test of its own.
 OURS = ("limit", "sealane")
+
+
+def some_turns(count: int = 1) -> tuple[Turns, list[Sample]]:
+    """Return turns as the runner gives them, and the samples that answer them."""
+    left = count
+    samples: list[Sample] = []
+
+    async def wait() -> bool:
+        nonlocal left
+        left -= 1
+        return left >= 0
+
+    return Turns(wait, samples.append), samples
 
 
 def sides_of(workload: Workload) -> list[str]:
@@ -72,15 +87,28 @@ def run_benchmarks(names: Sequence[str], directory: Path) -> "subprocess.Complet
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
-    """Run everything once; return the tables and what was written beside them.
+def smoke(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> tuple[str, dict[str, Any]]:
+    """Run everything once, also where several processes test; return the tables and what was written beside them."""
+    shared = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        shared = shared.parent
+    written = shared / "smoke.json"
+    with (shared / "smoke.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not written.exists():
+            # Beside the goal first: a run that fails leaves nothing.
+            written.with_suffix(".part").write_text(json.dumps(run_everything(shared)))
+            written.with_suffix(".part").rename(written)
+    tables, data = json.loads(written.read_text())
+    return tables, data
 
-    The figures mean nothing, so that three commands at a time may disturb one another.
-    """
+
+def run_everything(shared: Path) -> tuple[str, dict[str, Any]]:
+    """Run all rows, in three commands at a time: the figures mean nothing, so they may disturb one another."""
     plain = [name for name, workload in WORKLOADS.items() if not workload.redis]
     redis = [name for name, workload in WORKLOADS.items() if workload.redis]
     runs = [plain, redis[::2], redis[1::2]]
-    directories = [tmp_path_factory.mktemp("results") for _ in runs]
+    directories = [shared / f"smoke-{number}" for number, _ in enumerate(runs)]
     with ThreadPoolExecutor() as pool:
         tables = ""
         data: dict[str, Any] = {"rows": [], "messages": {}, "facts": {}}
@@ -107,10 +135,13 @@ def test_row_measures(row: Row, smoke: tuple[str, dict[str, Any]]) -> None:
         sides = [side for side in sides if WORKLOADS[row.workload].stored(side)]
     assert sorted(written["sides"]) == sorted(sides)
     for side in sides:
-        (figure,) = written["sides"][side]
-        assert math.isfinite(figure["value"])
-        # So few sockets may fit in memory that a process had already.
-        assert figure["value"] > 0 or row.workload in ("connect", "footprint")
+        figures = written["sides"][side]
+        # Some figures are taken in the first turn only.
+        assert len(figures) in (1, QUICK.turns if WORKLOADS[row.workload].turned else 1)
+        for figure in figures:
+            assert math.isfinite(figure["value"])
+            # So few sockets may fit in memory that a process had already.
+            assert figure["value"] > 0 or row.workload in ("connect", "footprint")
     (line,) = [line for line in table.splitlines() if line.startswith(f"| {row.title} ")]
     assert row.unit in line
 
@@ -118,12 +149,18 @@ def test_row_measures(row: Row, smoke: tuple[str, dict[str, Any]]) -> None:
 @pytest.mark.parametrize("workload", WORKLOADS)
 def test_messages_of_both_sides_arrive(workload: str, smoke: tuple[str, dict[str, Any]]) -> None:
     _, data = smoke
-    to_all = workload in ("broadcast", "connect", "redis-broadcast", "redis-fanout")
+    each = {
+        "broadcast": QUICK.sockets,
+        "connect": QUICK.arrivals,
+        "redis-broadcast": QUICK.sockets,
+        "redis-fanout": QUICK.sockets,
+    }.get(workload, 1)
     for side in sides_of(WORKLOADS[workload]):
-        (messages,) = data["messages"][workload][side]
-        assert messages >= (QUICK.sockets if to_all else 1)
-        if to_all:
-            assert messages % QUICK.sockets == 0
+        turns = data["messages"][workload][side]
+        assert len(turns) == (QUICK.turns if WORKLOADS[workload].turned else 1)
+        for messages in turns:
+            assert messages >= each
+            assert messages % each == 0
 
 
 def test_report_names_machine_and_versions(smoke: tuple[str, dict[str, Any]]) -> None:
@@ -190,8 +227,9 @@ class Forgetful:
 
 
 async def test_lost_event_fails_the_sample() -> None:
+    turns, _ = some_turns()
     with pytest.raises(RuntimeError, match=r"^99 of 100 events were handled, 0 are left$"):
-        await measure(cast(Applications, Forgetful()), "dispatch", QUICK)
+        await measure(turns, cast(Applications, Forgetful()), "dispatch", QUICK)
 
 
 class WrongAnswers:
@@ -206,41 +244,58 @@ class WrongAnswers:
 
 
 async def test_wrong_answer_fails_the_sample() -> None:
+    turns, _ = some_turns()
     with pytest.raises(RuntimeError, match=r"^a wrong answer: \{'type': 'bench.ping'\}$"):
-        await measure(cast(Applications, WrongAnswers()), "ping-pong", QUICK)
+        await measure(turns, cast(Applications, WrongAnswers()), "ping-pong", QUICK)
 
 
-async def serve(text: str, *, times: int = 1) -> asyncio.Server:
-    """Start a server that answers each frame, and each handshake, with `times` texts."""
+async def serve(text: str, *, doubled: bool = False) -> asyncio.Server:
+    """Start a server that answers each frame with a text, and the first one with two where that is asked."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         key = next(line.partition(": ")[2] for line in head.splitlines() if line.startswith("Sec-WebSocket-Key"))
         writer.write(f"HTTP/1.1 101 Switching\r\nSec-WebSocket-Accept: {accept_key(key)}\r\n\r\n".encode())
         frame = bytes((0x81, len(text))) + text.encode()
+        times = 2 if doubled else 1
         while data := await reader.read(100):
             if data[0] == 0x80 | CLOSE:
                 break
             writer.write(frame * times)
+            times = 1
         writer.close()
 
     return await asyncio.start_server(handle, "127.0.0.1", 0)
 
 
-async def measured_against(server: asyncio.Server, workload: str) -> Sample:
+async def measured_against(server: asyncio.Server, workload: str, turns: int = 1) -> list[Sample]:
     async with server:
         port: int = server.sockets[0].getsockname()[1]
-        return await client.measure(workload, port, os.getpid(), QUICK)
+        due, samples = some_turns(turns)
+        await client.measure(workload, due, port, os.getpid(), QUICK)
+        return samples
 
 
-async def test_client_counts_echoes() -> None:
-    sample = await measured_against(await serve(TEXT), "echo")
-    assert sample.messages >= QUICK.connections
+async def test_client_counts_echoes_of_each_turn() -> None:
+    samples = await measured_against(await serve(TEXT), "echo", 3)
+    assert len(samples) == 3
+    assert all(sample.messages >= QUICK.connections for sample in samples)
+
+
+async def test_client_refuses_a_doubled_echo() -> None:
+    with pytest.raises(RuntimeError, match=r"\d+ texts were sent, but \d+ came back"):
+        await measured_against(await serve(TEXT, doubled=True), "echo")
 
 
 async def test_client_refuses_a_changed_text() -> None:
     with pytest.raises(RuntimeError, match=r"a wrong text came in: b'sealand'"):
         await measured_against(await serve("sealand"), "echo")
+
+
+def test_a_turn_without_an_end_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_TIME_LIMIT", 0.01)
+    with pytest.raises(SampleFailed, match=r"^dispatch on limit: benchmarks\.local took over 0\.01 seconds$"):
+        take_sample("limit", WORKLOADS["dispatch"], QUICK, Programs())
 
 
 def test_unknown_side_fails() -> None:
@@ -302,12 +357,18 @@ class LosesOne:
         pass
 
 
-def test_lost_message_fails_the_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+NOBODY = Store(port=1, process=os.getpid(), program=Path("/nowhere"))
+
+
+async def test_sample_does_not_end_without_a_lost_message(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = LosesOne()
     monkeypatch.setattr(remote, "layer_for", lambda side, store: layer)
-    monkeypatch.setattr(remote, "_TIME_LIMIT", 1.0)
+    turns, samples = some_turns()
     with pytest.raises(TimeoutError):
-        remote.measure("sealane-streams", "redis-trip", QUICK, Store(port=1, process=os.getpid()))
+        async with asyncio.timeout(1):
+            await remote.measure(turns, "sealane-streams", "redis-trip", QUICK, NOBODY)
+    assert layer.sent == 3
+    assert samples == []
 
 
 class ChangesText(LosesOne):
@@ -317,11 +378,12 @@ class ChangesText(LosesOne):
         return {**await self.queue.get(), "text": "sealand"}
 
 
-def test_changed_message_fails_the_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_changed_message_fails_the_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = ChangesText()
     monkeypatch.setattr(remote, "layer_for", lambda side, store: layer)
+    turns, _ = some_turns()
     with pytest.raises(RuntimeError) as failure:
-        remote.measure("sealane-streams", "redis-send", QUICK, Store(port=1, process=os.getpid()))
+        await remote.measure(turns, "sealane-streams", "redis-send", QUICK, NOBODY)
     assert re.match(r"a wrong message came in: .*'text': 'sealand'", str(failure.value.__cause__))
 
 
@@ -379,7 +441,7 @@ ROW = Row(
 def test_medians_are_held_against_the_bars(ours: list[float], met: bool) -> None:
     comparison = compared(ROW, sealane=ours, channels=[10, 10, 1], limit=[1_000, 1_000, 1_000])
     assert comparison.met() is met
-    assert ("yes" if met else "NO") in as_markdown([comparison], {}, rounds=3)
+    assert ("yes" if met else "NO") in as_markdown([comparison], {}, rounds=3, turns=1)
 
 
 def test_ratios_are_of_each_round() -> None:
@@ -387,6 +449,11 @@ def test_ratios_are_of_each_round() -> None:
     assert comparison.ratio("limit") == Spread(0.5, 0.3, 1.0)
     assert comparison.ratio("channels") is None
     assert comparison.spread("sealane") == Spread(30, 10, 100)
+
+
+def test_spread_of_many_is_their_middle_half() -> None:
+    assert Spread.of([5, 1, 4, 2, 1_000]) == Spread(4, 1, 1_000)
+    assert Spread.of([0, 1, 2, 3, 4, 5, 6, 7, 1_000]) == Spread(4, 2, 6)
 
 
 def test_processor_time_is_taken_out() -> None:
@@ -480,16 +547,17 @@ def test_chart_draws_latencies_below() -> None:
 
 def test_fewer_rounds_are_named() -> None:
     row = next(row for row in rows_for(QUICK) if row.workload == "redis-groups")
-    table = as_markdown([compared(row, **{"sealane-streams": [1.0]}), compared(ROW, limit=[1])], {}, rounds=5)
-    assert "Medians of 5 rounds (3 of redis-groups), with" in table
-    assert "Medians of 2 rounds, with" in as_markdown([compared(row, **{"sealane-streams": [1.0]})], {}, rounds=2)
+    few = compared(row, **{"sealane-streams": [1.0]})
+    table = as_markdown([few, compared(ROW, limit=[1])], {}, rounds=5, turns=8)
+    assert "Medians of 5 rounds (3 of redis-groups) with up to 8 turns each, with the range of the middle" in table
+    assert "Medians of 2 rounds with up to 8 turns each" in as_markdown([few], {}, rounds=2, turns=8)
 
 
 def test_doubts_are_named() -> None:
     figures = {"limit": [Figure(value=1, client=0.95, server=0.8, others=0.2)]}
     comparison = Comparison(ROW, figures)
     assert comparison.doubts() == ["load client of limit 95% busy", "others used 20% of the machine"]
-    assert "- row: load client of limit 95% busy" in as_markdown([comparison], {}, rounds=1)
+    assert "- row: load client of limit 95% busy" in as_markdown([comparison], {}, rounds=1, turns=1)
     assert compared(ROW, limit=[1]).doubts() == []
 
 
@@ -535,16 +603,66 @@ def test_disturbed_sample_is_taken_again(
     waiting = list(samples)
     monkeypatch.setattr(runner, "take_sample", lambda side, workload, sizes, programs: waiting.pop(0))
     found = run_rounds(
-        WORKLOADS["dispatch"],
-        sides=["limit"],
+        WORKLOADS["redis-processes"],
+        sides=["limit-streams"],
         rounds=1,
         retakes=retakes,
         sizes=QUICK,
         programs=Programs(),
         tell=lambda text: None,
     )
-    assert found == {"limit": [samples[kept]]}
+    assert found == {"limit-streams": [samples[kept]]}
     assert len(samples) - len(waiting) == taken
+
+
+def test_turns_go_there_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    played: list[str] = []
+
+    def play(player: runner._Player) -> Sample:
+        played.append(player._side)
+        return original(player)
+
+    original = runner._Player.play
+    monkeypatch.setattr(runner._Player, "play", play)
+    found = run_rounds(
+        WORKLOADS["dispatch"],
+        sides=OURS,
+        rounds=2,
+        retakes=0,
+        sizes=dataclasses.replace(QUICK, turns=3),
+        programs=Programs(),
+        tell=lambda text: None,
+    )
+    assert played == ["limit", "sealane", "sealane", "limit", "limit", "sealane"] * 2
+    assert {side: len(samples) for side, samples in found.items()} == {"limit": 6, "sealane": 6}
+
+
+def test_disturbed_turn_is_taken_again_by_all_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = iter([0.0, 0.0, 0.0, 0.5, 0.0, 0.0])
+    calls: list[str] = []
+
+    def play(player: runner._Player) -> Sample:
+        calls.append(player._side)
+        sample = original(player)
+        figure = dataclasses.replace(sample.figures["messages"], others=next(shares))
+        return Sample(figures={"messages": figure}, messages=len(calls))
+
+    original = runner._Player.play
+    monkeypatch.setattr(runner._Player, "play", play)
+    found = run_rounds(
+        WORKLOADS["dispatch"],
+        sides=OURS,
+        rounds=1,
+        retakes=1,
+        sizes=QUICK,
+        programs=Programs(),
+        tell=lambda text: None,
+    )
+    assert calls == ["limit", "sealane", "sealane", "limit", "sealane", "limit"]
+    assert {side: [sample.messages for sample in samples] for side, samples in found.items()} == {
+        "limit": [1, 6],
+        "sealane": [2, 5],
+    }
 
 
 def test_sizes_and_samples_cross_processes() -> None:
