@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 from sealane.consumers import AsyncConsumer, DeliveredMessage, SyncConsumer
 from sealane.exceptions import ChannelLayerUnavailable, RejectMessage, RetryMessage
 from sealane.layers import InMemoryChannelLayer
+from sealane.layers.delivery import VISIBILITY_TIMEOUT
 from sealane.types import Message
 from sealane.worker import Worker
+from tests.layers.clock import Clock
 from tests.worker.jobs import LIMIT, Gated, Recorder, eventually, send_jobs, waiting
 
 #: No test waits for a back-off.
@@ -528,20 +531,27 @@ async def test_a_handler_that_ends_while_it_is_cancelled_is_not_run_again(layer:
 
 
 class Away(InMemoryChannelLayer):
-    """A layer whose server can be made to seem away."""
+    """A layer whose server can be made to seem away. Its clock stands still, so that no lease ends by itself."""
 
-    away = False
+    def __init__(self) -> None:
+        self.clock = Clock()
+        super().__init__(clock=self.clock)
+        self.away = False
+        self.sent = False
+        #: How many calls of each kind found it away.
+        self.refused: Counter[str] = Counter()
 
     async def receive_delivery(self, *args: Any, **kwargs: Any) -> Any:
-        self._look()
+        self.look("receive_delivery")
         delivery = await super().receive_delivery(*args, **kwargs)
         lease = delivery._lease
         delivery._lease = _AwayLease(self, lease)  # type: ignore[assignment]
         return delivery
 
-    def _look(self) -> None:
+    def look(self, call: str) -> None:
         if self.away:
-            raise ChannelLayerUnavailable("redis://nowhere", "it does not answer", 5.0)
+            self.refused[call] += 1
+            raise ChannelLayerUnavailable("redis://nowhere", "it does not answer", 5.0, sent=self.sent)
 
 
 class _AwayLease:
@@ -551,10 +561,14 @@ class _AwayLease:
 
     def __getattr__(self, name: str) -> Any:
         async def call(*args: Any) -> Any:
-            self._layer._look()
+            self._layer.look(name)
             return await getattr(self._inner, name)(*args)
 
         return call
+
+
+def lines_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "sealane.worker"]
 
 
 async def test_an_outage_is_outlasted_with_one_line(caplog: pytest.LogCaptureFixture) -> None:
@@ -564,20 +578,56 @@ async def test_an_outage_is_outlasted_with_one_line(caplog: pytest.LogCaptureFix
     caplog.set_level(logging.INFO, "sealane.worker")
     layer = Away()
     await send_jobs(layer, 3)
-    async with Worker(Jobs.as_asgi(), ["jobs"], layer, concurrency=2, ack=True, visibility_timeout=1):
+    async with Worker(Jobs.as_asgi(), ["jobs"], layer, concurrency=2, ack=True, visibility_timeout=0.1):
         await eventually(lambda: Jobs.seen == [1, 2])
         layer.away = True
-        Jobs.gate.set()
-        await eventually(lambda: caplog.records)
         # Three rounds of the renewal, and as many tries of both lanes.
-        await asyncio.sleep(0.5)
+        await eventually(lambda: layer.refused["extend"] >= 6)
+        Jobs.gate.set()
+        await eventually(lambda: layer.refused["ack"] >= 6)
         layer.away = False
         await eventually(lambda: Jobs.done == [1, 2, 3])
     assert await waiting(layer) == []
-    first, *rest = [record.getMessage() for record in caplog.records]
+    first, *rest = lines_of(caplog)
     assert first == (
         "The worker waits for its channel layer, and goes on when it is back: No call to redis://nowhere: it does not "
         "answer; it was not carried out"
     )
     assert [line.split(",")[0] for line in rest] == ["The worker goes on"]
+    await layer.close()
+
+
+@pytest.mark.parametrize("sent", [False, True], ids=["not sent", "sent"])
+async def test_a_lease_that_ended_in_an_outage_is_said_where_it_is_certain(
+    caplog: pytest.LogCaptureFixture, sent: bool
+) -> None:
+    """Where a try before may have been carried out, it may be that one that has ended the lease."""
+
+    class Jobs(Gated):
+        pass
+
+    layer = Away()
+    layer.sent = sent
+    await send_jobs(layer, 1)
+    async with Worker(Jobs.as_asgi(), ["jobs"], layer, ack=True):
+        await eventually(lambda: Jobs.seen)
+        layer.away = True
+        Jobs.gate.set()
+        await eventually(lambda: layer.refused["ack"] >= 2)
+        layer.clock.advance(VISIBILITY_TIMEOUT)
+        # Another worker, which the server is there for.
+        async with asyncio.timeout(LIMIT):
+            again = await InMemoryChannelLayer.receive_delivery(layer, "jobs")
+        assert (again.attempt, await again.ack()) == (2, True)
+        layer.away = False
+        await send_jobs(layer, 1)
+        await eventually(lambda: len(Jobs.done) == 2)
+    assert await waiting(layer) == []
+    _, *rest = lines_of(caplog)
+    if sent:
+        assert rest == []
+    else:
+        (line,) = rest
+        assert ": the lease was lost before the worker could acknowledge it, " in line
+        assert line.endswith("; it may have been handled twice")
     await layer.close()
