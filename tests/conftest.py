@@ -4,6 +4,7 @@ import asyncio.constants
 import logging
 import os
 import shutil
+import signal
 import sys
 import traceback
 from collections.abc import Generator, Iterator
@@ -17,6 +18,10 @@ from tests.servers import PostgreSQL, postgresql_programs
 # pytest-asyncio switches debug mode on for its own loops. The variable does it for the loops that servers and
 # workers start in threads and subprocesses: asyncio reads it each time a loop is made.
 os.environ["PYTHONASYNCIODEBUG"] = "1"
+
+# A shell that runs the tests in its background has its programs ignore this signal, and theirs would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: How many frames of the stack debug mode keeps for each call_soon() and each future, in case of an error. It would
 #: keep ten, and for the futures that are written in C all, of which fifty are pytest's: half of the time of a test on

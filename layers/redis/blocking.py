@@ -147,18 +147,16 @@ class RedisSyncChannelLayer(SyncChannelLayer):
             # The loop that has it knows what was on its way; the others are told through their mailboxes.
             if self._run_in_loop(mailbox, self._layer.flush):
                 return
-        dropped = 0
         for shard in range(len(self._options.places)):
             link = self._link(shard)
-            dropped += link.run(self._scripts.drop, link.base + b":e") or 0
+            self._count(dropped_flushed=link.run(self._scripts.drop, link.base + b":e"))
             cursor: Any = 0
             while True:
                 cursor, keys = link.call("SCAN", cursor, "MATCH", pattern_of(link.base), "COUNT", COUNT)
                 if keys:
-                    dropped += link.run(self._scripts.drop, *keys) or 0
+                    self._count(dropped_flushed=link.run(self._scripts.drop, *keys))
                 if int(cursor) == 0:
                     break
-        self._count(dropped_flushed=dropped)
         identity = secrets.token_hex(8)
         for shard in range(len(self._options.places)):
             self._link(shard).run(self._scripts.mark_flush, self._maxlen, b"", identity)

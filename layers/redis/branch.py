@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from sealane.exceptions import ChannelLayerUnavailable
@@ -74,6 +75,13 @@ class Branch(ABC):
         """Have the mailbox known on this shard, before any call that follows."""
 
     @abstractmethod
+    async def heard_from(self) -> None:
+        """Wait until whatever is given by a call that is made from now on comes here, and comes once.
+
+        Raises ChannelLayerUnavailable where it takes too long.
+        """
+
+    @abstractmethod
     async def on_connect(self, opening: Opening) -> None:
         """See to it, before anything else is sent over a new connection, that the server knows the mailbox."""
 
@@ -114,6 +122,10 @@ class Branch(ABC):
             before = counters.delivered
             await asyncio.sleep(0)
             idle = 0 if counters.delivered > before else idle + 1
+
+    @abstractmethod
+    def mark(self, number: int) -> "Callable[[], bool]":
+        """Return a function that tells whether all has come that was posted by now; ``number`` is that of the last."""
 
     # Groups
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sealane.exceptions import ChannelClosed
@@ -24,6 +25,9 @@ _FORGOTTEN: Final = 3
 
 #: After how many milliseconds it is looked again at the earliest.
 _AGAIN: Final = 20
+
+#: After how many milliseconds it is looked again for somebody whom the server does not know.
+_UNKNOWN: Final = 100
 
 #: Of how many leases it is remembered that they were given out here: an entry that is read again brings them again.
 _REMEMBERED: Final = 10_000
@@ -50,7 +54,7 @@ class Leased(NamedTuple):
 class _Waiter:
     """Somebody who waits for one delivery."""
 
-    __slots__ = ("asked", "channel", "entry", "future", "terms")
+    __slots__ = ("asked", "channel", "come", "entry", "future", "terms")
 
     def __init__(self, channel: str, entry: str, terms: Terms, future: "asyncio.Future[Leased]") -> None:
         self.channel = channel
@@ -60,6 +64,8 @@ class _Waiter:
         self.future = future
         #: How many times it was entered there, or may have been: once given something, it may still be there.
         self.asked = 0
+        #: Where the server did not know it when it was asked last: whether all has come that was on its way then.
+        self.come: Callable[[], bool] | None = None
 
 
 class Leasing:
@@ -93,6 +99,7 @@ class Leasing:
         """Wait for a message, and lease it. Cancelled, it loses none, and none counts as delivered."""
         branch = self._branch(channel)
         branch.open()
+        await branch.heard_from()
         token = f"{self._tokens:x}"
         self._tokens += 1
         waiter = _Waiter(channel, self._entry(token, terms), terms, self.mailbox.loop.create_future())
@@ -240,8 +247,6 @@ class Leasing:
         waiters = [
             waiter for waiter in self._waiters.values() if waiter.channel == channel and not waiter.future.done()
         ]
-        for waiter in waiters:
-            waiter.asked += 1
         entries = [waiter.entry for waiter in waiters]
         call = self._branch(channel).try_run(
             self.scripts.look, options.maxlen, options.expiry, channel, options.remembered, *entries
@@ -249,15 +254,37 @@ class Leasing:
         if call is None:
             self.look_after(channel, -1)
         else:
-            call.add_done_callback(lambda call: self._on_looked(channel, call))
+            call.add_done_callback(lambda call: self._on_looked(channel, waiters, call))
 
-    def _on_looked(self, channel: str, call: "asyncio.Future[Any]") -> None:
+    def _on_looked(self, channel: str, waiters: list[_Waiter], call: "asyncio.Future[Any]") -> None:
         if call.cancelled() or call.exception() is not None:
             self.look_after(channel, -1)
             return
-        reply = call.result()
+        state, due, *counted = call.result()
+        counts, absent = counted[:3], counted[3:]
         # Where nobody waits here, the others see to what is due later.
-        self._heed(channel, reply if channel in self.waiting else [reply[0], -1, *reply[2:]])
+        self._heed(channel, [state, due if channel in self.waiting else -1, *counts])
+        if absent:
+            number, indexes = absent
+            self._enter_again(channel, [waiters[index] for index in indexes], number)
+
+    def _enter_again(self, channel: str, waiters: list[_Waiter], number: int) -> None:
+        """Enter those who wait here and not at the server, unless what they were given is still on its way.
+
+        The server has forgotten whoever waits on when all has come that was posted by the time when it was asked.
+        """
+        branch = self._branch(channel)
+        for waiter in waiters:
+            if waiter.future.done():
+                continue
+            if waiter.come is None:
+                waiter.come = branch.mark(number)
+                self.look_after(channel, _UNKNOWN)
+            elif waiter.come():
+                waiter.come = None
+                self._ask_again(waiter)
+            else:
+                self.look_after(channel, _UNKNOWN)
 
     # What the server is told again
 

@@ -206,14 +206,11 @@ LOOK: Final = """
 local channel, ttl = ARGV[3], ARGV[4]
 local waiters = S .. ':w:' .. channel
 local expired = clear(channel)
-local there = {}
+local there, absent = {}, {}
 for _, waiter in ipairs(#ARGV > 4 and redis.call('LRANGE', waiters, 0, -1) or {}) do there[waiter] = true end
 for index = 5, #ARGV do
-  if not there[ARGV[index]] then
-    -- The server has forgotten it.
-    redis.call('PEXPIRE', waiters, ttl)
-    redis.call('RPUSH', waiters, ARGV[index])
-  end
+  -- It was given something, or the server has forgotten it.
+  if not there[ARGV[index]] then absent[#absent + 1] = index - 5 end
 end
 redis.call('PEXPIRE', waiters, ttl)
 if #ARGV > 4 then redis.call('PEXPIRE', S .. ':q:' .. channel, KEPT) end
@@ -222,7 +219,11 @@ local state = 0
 for index = 5, #ARGV do
   if gone[ARGV[index]] then state = 3 end
 end
-return {state, next_due(channel), expired, aside, overflowed}
+if #absent == 0 then return {state, next_due(channel), expired, aside, overflowed} end
+local number = redis.pcall('GET', S .. ':l:' .. string.match(ARGV[5], '^%S+'))
+return {
+  state, next_due(channel), expired, aside, overflowed, type(number) == 'string' and tonumber(number) or 0, absent
+}
 """
 
 ACK: Final = """

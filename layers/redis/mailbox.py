@@ -187,12 +187,22 @@ class Mailbox:
         if branch.flushing:
             if delivery.kind != GROUP:
                 counters.addressed += delivery.kind != PLAIN
-                counters.dropped_flushed += 1
+                # What was sent to a closed channel was dropped before the flush came.
+                if self._is_closed(delivery):
+                    counters.dropped_closed += 1
+                else:
+                    counters.dropped_flushed += 1
             return False
         if delivery.kind == PLAIN and delivery.name in self.plain.closing:
             counters.dropped_closed += 1
             return False
         return True
+
+    def _is_closed(self, delivery: Delivery) -> bool:
+        """Return whether a message was sent to a channel before it was closed here, or to one that is closed."""
+        if delivery.kind == PLAIN:
+            return delivery.name in self.plain.closing
+        return self.exchange.board.is_closed(delivery.name)
 
     def deliver(self, branch: Branch, batch: Sequence[Delivery]) -> None:
         """Put messages into their channels."""

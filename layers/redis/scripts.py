@@ -362,8 +362,8 @@ class Scripts:
     #: (maxlen, expiry, channel, waiter, waiters' life ms) -> [0 or 3 as in take, ms until something is due or -1,
     #: dropped_expired, dead_lettered, dropped_full]. Carried out twice it is as once; what comes too much is released.
     lease: Script
-    #: (maxlen, expiry, channel, waiters' life ms, waiter...) -> as lease: who waits gets what is due. Those that are
-    #: named wait again where the server has forgotten them.
+    #: (maxlen, expiry, channel, waiters' life ms, waiter...) -> as lease: who waits gets what is due. Where some who
+    #: are named, all of one mailbox, do not wait: also the last number posted there, and which they are, from 0.
     look: Script
     #: (channel, stamp, lease) -> 1, or 0 where the lease was no longer good. Numbered.
     ack: Script

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import RedisError
@@ -99,7 +99,13 @@ class StreamBranch(Branch):
         number = await self.link.call("GET", b"%b:l:%b" % (self.base, self.mailbox.id.encode()))
         return None if number is None else max(0, int(number) - self.progress.number)
 
+    def mark(self, number: int) -> Callable[[], bool]:
+        return lambda: self.progress.number >= number
+
     # The lease
+
+    async def heard_from(self) -> None:
+        pass  # the call that makes it known comes before
 
     def open(self) -> None:
         if not self.opened:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from sealane.exceptions import ChannelLayerUnavailable
@@ -59,6 +59,8 @@ class TopicBranch(Branch):
         self._healed = 0.0
         self._examining: asyncio.TimerHandle | None = None
         self._goal = 0
+        # Whether it has listened before.
+        self._listened = False
 
     # Listening
 
@@ -75,6 +77,21 @@ class TopicBranch(Branch):
         self.open()
         return self.subscriber.subscribe(self.topic)
 
+    async def heard_from(self) -> None:
+        """Wait for the first time that the mailbox's topic is listened to.
+
+        Then all who wait here are entered again, for what was published before was not heard. Whoever asked a moment
+        before, and was heard, would be given two messages.
+        """
+        if self._listened:
+            return
+        listening = self.listening()
+        if listening is not None:
+            # Others wait for the same.
+            await asyncio.shield(listening)
+        while not self._listened and (fence := self.subscriber.fence()) is not None:
+            await asyncio.shield(fence)
+
     async def on_connect(self, opening: Opening) -> None:
         seconds, microseconds = await opening.call("TIME")
         self._note_time(int(seconds) * 1000 + int(microseconds) // 1000)
@@ -84,6 +101,7 @@ class TopicBranch(Branch):
 
     def _on_listening(self, missing: float | None) -> None:
         """Take note that all topics are listened to; ``missing`` is for how many seconds they were not before."""
+        self._listened = True
         # Marks that were published before are not heard any more.
         self.flushing = 0
         self.mailbox.plain.forget_marks(self.shard)
@@ -260,6 +278,10 @@ class TopicBranch(Branch):
 
     async def _rest(self) -> None:
         await self.rest(self._goal)
+
+    def mark(self, number: int) -> Callable[[], bool]:
+        fence = self.subscriber.fence()
+        return (lambda: True) if fence is None else fence.done
 
     def _read(self, kind: int, name: bytes, data: bytes, latest: float) -> Delivery | None:
         """Return what was posted to the mailbox's own topic; None where no layer has posted it."""

@@ -84,7 +84,7 @@ async def test_a_job_is_not_taken_before_the_one_before_is_done(consumer: type[A
 
     def make_in_thread(self: SyncConsumer, message: dict[str, Any]) -> None:
         entered.set()
-        over.wait(5)
+        over.wait(20)
 
     make_it = make_in_thread if consumer is SyncConsumer else make
     worker: Any = type("Worker", (consumer,), {"thumbnail_make": make_it})
@@ -95,14 +95,14 @@ async def test_a_job_is_not_taken_before_the_one_before_is_done(consumer: type[A
         for _ in range(2):
             jobs.put_nowait({"type": "thumbnail.make"})
         call = asyncio.ensure_future(worker()(scope, jobs.get, None))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not entered.is_set():
                 await asyncio.sleep(0.001)
         for _ in range(20):
             await asyncio.sleep(0)
         assert 2 - jobs.qsize() == taken
         over.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not jobs.empty():
                 await asyncio.sleep(0.001)
         call.cancel()
@@ -292,7 +292,7 @@ async def test_a_spawned_task_closes_old_connections_when_it_ends() -> None:
 
     async with WebsocketCommunicator(Spawns.as_asgi(), "/") as client:
         await client.send_to(text_data="x")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not spawned:
                 await asyncio.sleep(0.001)
             await spawned[0]

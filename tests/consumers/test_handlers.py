@@ -15,7 +15,7 @@ from sealane.db import database_sync_to_async
 from sealane.layers import InMemoryChannelLayer
 from sealane.testing import WebsocketCommunicator
 
-LIMIT = 5.0
+LIMIT = 20.0
 
 Handler = Callable[..., Any]
 

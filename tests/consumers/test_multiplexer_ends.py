@@ -237,9 +237,10 @@ def test_a_stream_begins_again_when_the_one_before_has_ended(run: Run, layer: In
 def test_a_stream_that_waits_for_the_one_before_ends_with_the_socket(run: Run, layer: InMemoryChannelLayer) -> None:
     class Hanging(Chat):
         async def disconnect(self, code: int) -> None:
-            await asyncio.sleep(0.02)
+            await until(lambda: released)
             self.ended.append(("hanging", code))
 
+    released: list[bool] = []
     consumer = demultiplexer(streams={"hanging": Hanging})
     Hanging.ended = consumer.ended
 
@@ -249,7 +250,12 @@ def test_a_stream_that_waits_for_the_one_before_ends_with_the_socket(run: Run, l
         await client.open("hanging")
         await client.close("hanging", 4000)
         await client.send_json_to({"stream": "hanging", "event": "open"})
-        await client.disconnect(1000, LIMIT)
+        leaving = asyncio.ensure_future(client.disconnect(1000, LIMIT))
+        # Turns enough for the end of the socket to come to the one that waits.
+        for _ in range(100):
+            await asyncio.sleep(0)
+        released.append(True)
+        await leaving
 
     run(main())
     assert consumer.ended == [("hanging", 4000)]

@@ -24,7 +24,7 @@ from sealane.testing import HttpCommunicator, WebsocketCommunicator
 
 pytestmark = pytest.mark.usefixtures("layer")
 
-LIMIT = 5.0
+LIMIT = 20.0
 
 
 class Counts(AsyncWebsocketConsumer):
@@ -97,14 +97,17 @@ async def test_disconnect_runs_although_the_close_frame_cannot_leave() -> None:
     """A client that does not read: the server's send() waits."""
     received: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     received.put_nowait({"type": "websocket.connect"})
+    accepted = asyncio.Event()
 
     async def send(message: dict[str, Any]) -> None:
         if message["type"] == "websocket.close":
             await asyncio.get_running_loop().create_future()
+        accepted.set()
 
     scope: dict[str, Any] = {"type": "websocket", "path": "/", "over": asyncio.Event(), "codes": []}
     task = asyncio.ensure_future(Ends.as_asgi()(scope, received.get, send))
-    await asyncio.sleep(0.01)
+    async with asyncio.timeout(LIMIT):
+        await accepted.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -11,7 +11,7 @@ import pytest
 
 from sealane.consumers import threads
 
-LIMIT = 5.0
+LIMIT = 20.0
 
 
 async def test_the_thread_of_a_spawned_function_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ from sealane.exceptions import (
 from sealane.layers import InMemoryChannelLayer, channel_layers, get_channel_layer
 from sealane.testing import WebsocketCommunicator
 
-LIMIT = 5.0
+LIMIT = 20.0
 
 
 def ours(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:

@@ -11,9 +11,9 @@ from tests.servers.ports import HOST
 
 __all__ = ["Balancer"]
 
-#: Seconds between two questions to a server, and for an answer.
+#: Seconds between two questions to a server, and for an answer: a busy machine is no server that is not ready.
 INTERVAL = 0.1
-PATIENCE = 2.0
+PATIENCE = 10.0
 
 
 class Balancer:

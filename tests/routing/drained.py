@@ -49,7 +49,7 @@ application = Drain(
         },
         on_shutdown=[shutdown],
     ),
-    spread=2.0,
+    spread=4.0,
     timeout=20,
 )
 """

@@ -100,7 +100,7 @@ async def busy_database_thread() -> AsyncIterator[None]:
         async with asyncio.timeout(10):
             while not busy.is_set():
                 await asyncio.sleep(0.001)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             yield
     finally:
         done.set()

@@ -204,7 +204,8 @@ def test_the_spread_is_shorter_than_the_timeout(spread: float, timeout: float) -
 # A real server
 
 SOCKETS = 50
-SPREAD = 2.0
+#: As in the program. A busy machine is to have time for a request within it.
+SPREAD = 4.0
 
 
 @pytest.mark.untraced
@@ -214,7 +215,7 @@ def test_on_uvicorn(loop: str, tmp_path: Path) -> None:
     (tmp_path / "drained.py").write_text(PROGRAM)
     notes, port = tmp_path / "notes", free_port()
     source = str(Path(sealane.__file__).parents[1])
-    options = f"--port {port} --ws websockets-sansio --loop {loop} --timeout-graceful-shutdown 5"
+    options = f"--port {port} --ws websockets-sansio --loop {loop} --timeout-graceful-shutdown 10"
     process = subprocess.Popen(
         [sys.executable, "-m", "uvicorn", "drained:application", *options.split()],
         cwd=tmp_path,

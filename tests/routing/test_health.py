@@ -153,7 +153,7 @@ def test_it_serves_one_event_loop_after_another() -> None:
 
 async def test_a_layer_over_redis() -> None:
     with Server() as server:
-        layer = RedisChannelLayer([server.url], timeout=5)
+        layer = RedisChannelLayer([server.url], timeout=20)
         with using(layer):
             ready = Ready(timeout=20)
             assert await ask(ready) == (200, {"status": "ready", "checks": {"layer default": "ok"}})

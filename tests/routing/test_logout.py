@@ -129,7 +129,7 @@ def page_request(client: Client, user: User) -> HttpRequest:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0.001)
 
@@ -340,7 +340,7 @@ async def test_the_user_of_the_scope_is_as_the_last_look_found_it(ada: User) -> 
             await page.send_to("name")
             return await page.receive_from()
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while await ask() != "ada Ada":
                 await asyncio.sleep(0.001)
 
@@ -444,7 +444,7 @@ async def test_a_client_that_leaves_during_a_look_leaves_nothing(ada: User, monk
     monkeypatch.setattr(session_credentials, "_reread", hang)
     consumer = make(revalidate=SOON)
     async with socket(consumer, await sync_to_async(browser)()):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await entered.wait()
     assert cancelled.is_set()
     assert consumer.code == [1000]
@@ -459,7 +459,7 @@ async def test_who_logged_out_during_a_look_is_not_closed_by_it(ada: User, monke
 
     monkeypatch.setattr(session_credentials, "_reread", slow)
     async with socket(make(revalidate=SOON), await sync_to_async(browser)()) as page:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await entered.wait()
         await page.send_to("logout")
         assert await page.receive_from() == "AnonymousUser"
@@ -490,7 +490,7 @@ async def test_a_client_that_does_not_read_is_let_go(ada: User) -> None:
 
     scope = {"type": "websocket", "path": "/", "headers": cookie_headers(sessionid=key_of(client))}
     task = asyncio.ensure_future(AuthMiddlewareStack(consumer.as_asgi())(scope, receive, send))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await accepted.wait()
         await sync_to_async(client.logout)()
         await task
@@ -583,7 +583,7 @@ async def test_a_response_under_way_ends(ada: User, begun: bool) -> None:
     headers = cookie_headers(sessionid=key_of(client))
     async with HttpCommunicator(AuthMiddlewareStack(Slow.as_asgi()), "GET", "/", headers=headers) as request:
         await request.send_input({"type": "http.request"})
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await handling.wait()
         await sync_to_async(Session.objects.all().delete)()
         start, *body = [await request.receive_output() for _ in range(3 if begun else 2)]

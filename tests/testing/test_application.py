@@ -193,7 +193,7 @@ class TestReceiveNothing:
     async def test_is_false_at_once_and_leaves_the_event(self) -> None:
         async with ApplicationCommunicator(echo, SCOPE) as communicator:
             await communicator.send_input({"type": "a"})
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 assert not await communicator.receive_nothing(timeout=60)
             assert await communicator.receive_output() == {"type": "a"}
 
@@ -211,13 +211,13 @@ class TestReceiveNothing:
     async def test_is_true_at_once_where_the_application_has_ended(self) -> None:
         async with ApplicationCommunicator(echo, SCOPE) as communicator:
             await communicator.send_input({"type": "end"})
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 assert await communicator.receive_nothing(timeout=60)
 
     async def test_raises_what_the_application_raises(self) -> None:
         async with ApplicationCommunicator(breaks_on_input, SCOPE) as communicator:
             await communicator.send_input({"type": "a"})
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 with pytest.raises(Broken, match=r"^a$"):
                     await communicator.receive_nothing(timeout=60)
 
@@ -226,7 +226,7 @@ class TestAnApplicationThatRaises:
     async def test_wakes_a_receive_at_once_with_its_own_traceback(self) -> None:
         async with ApplicationCommunicator(breaks_on_input, SCOPE) as communicator:
             await communicator.send_input({"type": "a"})
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 with pytest.raises(Broken, match=r"^a$") as caught:
                     await communicator.receive_output(timeout=60)
         assert "broken_handler" in [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
@@ -283,7 +283,7 @@ class TestAnApplicationThatEnds:
             await communicator.send_input({"type": "a"})
             await communicator.send_input({"type": "end"})
             assert await communicator.receive_output() == {"type": "a"}
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 with pytest.raises(
                     ApplicationEnded, match=r"^Waited for an event, but the application has ended; it sent 1 event: a$"
                 ):

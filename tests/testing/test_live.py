@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def get(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=5) as response:
+    with urllib.request.urlopen(url, timeout=20) as response:
         body: bytes = response.read()
         return body.decode()
 
@@ -52,7 +52,7 @@ class LiveTests(LiveServerTestCase):
             with self.subTest(kind), connect(f"{self.live_server_ws_url}/{kind}/") as ws:
                 before = User.objects.count()
                 ws.send(f"of the {kind} consumer")
-                self.assertEqual(ws.recv(timeout=5), str(before + 1))
+                self.assertEqual(ws.recv(timeout=20), str(before + 1))
                 self.assertTrue(User.objects.filter(username=f"of the {kind} consumer").exists())
 
     async def test_asynchronous_methods(self) -> None:
@@ -65,7 +65,7 @@ class LiveTests(LiveServerTestCase):
     def test_a_view_reaches_a_websocket(self) -> None:
         with connect(f"{self.live_server_ws_url}/async/") as ws:
             get(f"{self.live_server_url}/broadcast/hello/")
-            self.assertEqual(ws.recv(timeout=5), "hello")
+            self.assertEqual(ws.recv(timeout=20), "hello")
 
     async def test_a_cookie_of_login_is_good_for_the_real_server(self) -> None:
         user = await User.objects.acreate(username="ann")
@@ -83,16 +83,16 @@ class LiveTests(LiveServerTestCase):
         self.assertEqual(User.objects.get().username, "disconnected 1012")
         with connect(f"{self.live_server_ws_url}/async/") as ws:
             get(f"{url}/broadcast/hello/")
-            self.assertEqual(ws.recv(timeout=5), "hello")
+            self.assertEqual(ws.recv(timeout=20), "hello")
 
     def test_connections_can_be_closed(self) -> None:
         with connect(f"{self.live_server_ws_url}/async/") as ws:
             ws.send("a")
-            ws.recv(timeout=5)
+            ws.recv(timeout=20)
             self.server.close_connections()
             self.assertTrue(User.objects.filter(username="disconnected 1012").exists())
             with pytest.raises(ConnectionClosedError, match="1012"):
-                ws.recv(timeout=5)
+                ws.recv(timeout=20)
 
     def test_a_test_may_stop_the_server(self) -> None:
         self.server.stop()
@@ -254,11 +254,11 @@ class A_Live(LiveServerTestCase):
                 for number in range(20):
                     ws.send(f"{kind} {number}")
                     expected += 1
-                    assert ws.recv(timeout=5) == str(expected)
+                    assert ws.recv(timeout=20) == str(expected)
                     assert User.objects.count() == expected
             self.server.close_connections()  # a disconnect() adds a user
             expected = User.objects.count()
-        with urllib.request.urlopen(f"{self.live_server_url}/create/viewer/", timeout=5) as response:
+        with urllib.request.urlopen(f"{self.live_server_url}/create/viewer/", timeout=20) as response:
             assert User.objects.filter(username="viewer").exists()
 
     def test_threads_of_the_test_have_it_too(self):

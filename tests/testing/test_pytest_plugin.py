@@ -58,7 +58,7 @@ from websockets.asyncio.client import connect as aconnect
 
 
 def get(url):
-    with urllib.request.urlopen(url, timeout=5) as response:
+    with urllib.request.urlopen(url, timeout=20) as response:
         return response.read().decode()
 
 
@@ -69,7 +69,7 @@ def test_it_shares_the_database_and_leaves_it_empty(sealane_live_server, time):
     assert get(f"{sealane_live_server}/create/ann/") == "2"
     with connect(f"{sealane_live_server.ws_url}/async/") as ws:
         ws.send("of the socket")
-        assert ws.recv(timeout=5) == "3"
+        assert ws.recv(timeout=20) == "3"
         assert User.objects.count() == 3
 
 
@@ -126,7 +126,7 @@ from django.conf import settings
 def test_it(sealane_live_server):
     assert settings.ALLOWED_HOSTS == ["localhost"]
     url = f"{sealane_live_server.url}/static/sealane-hello.txt"
-    with urllib.request.urlopen(url, timeout=5) as response:
+    with urllib.request.urlopen(url, timeout=20) as response:
         assert response.read() == b"a static file\\n"
 """
 
@@ -147,7 +147,7 @@ def sealane_application():
 
 
 def test_it(sealane_live_server):
-    with urllib.request.urlopen(sealane_live_server.url, timeout=5) as response:
+    with urllib.request.urlopen(sealane_live_server.url, timeout=20) as response:
         assert response.read() == b"plain"
 """
 

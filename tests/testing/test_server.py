@@ -55,7 +55,7 @@ class Application:
 
 
 def get(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=5) as response:
+    with urllib.request.urlopen(url, timeout=20) as response:
         body: bytes = response.read()
         return body
 
@@ -87,7 +87,7 @@ def test_requests_and_websockets() -> None:
         assert get(f"{server.url}/") == b"ok"
         with connect(f"{server.ws_url}/ws/") as ws:
             ws.send("hello")
-            assert ws.recv(timeout=5) == "hello"
+            assert ws.recv(timeout=20) == "hello"
         assert server.url == str(server) == f"http://localhost:{server.port}"
         assert server.ws_url == f"ws://localhost:{server.port}"
         assert repr(server) == f"<LiveServer localhost:{server.port} running>"
@@ -125,7 +125,7 @@ def test_options_reach_uvicorn() -> None:
     with LiveServer(Application(), ws_max_size=3) as server, connect(server.ws_url) as ws:
         ws.send("four")
         with pytest.raises(websockets.ConnectionClosedError, match="1009"):
-            ws.recv(timeout=5)
+            ws.recv(timeout=20)
 
 
 def test_an_unknown_option_is_an_error_and_leaves_nothing_open() -> None:
@@ -150,15 +150,15 @@ class TestStop:
         application = Application()
         with LiveServer(application) as server, connect(server.ws_url) as ws:
             ws.send("hello")
-            assert ws.recv(timeout=5) == "hello"
+            assert ws.recv(timeout=20) == "hello"
             server.stop()
             with pytest.raises(websockets.ConnectionClosed) as caught:
-                ws.recv(timeout=5)
+                ws.recv(timeout=20)
         assert caught.value.rcvd is not None
         assert caught.value.rcvd.code == 1012
         assert application.events == ["lifespan.startup", "disconnect 1012", "lifespan.shutdown"]
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection((server.host, server.port), timeout=5)
+            socket.create_connection((server.host, server.port), timeout=20)
 
     def test_twice_is_harmless(self) -> None:
         server = LiveServer(Application())
@@ -196,7 +196,7 @@ class TestStop:
                 got.append(await receive())
 
         with LiveServer(application, grace=0.1, stop_timeout=60) as server:
-            connection = http.client.HTTPConnection(server.host, server.port, timeout=5)
+            connection = http.client.HTTPConnection(server.host, server.port, timeout=20)
             connection.request("GET", "/")
             response = connection.getresponse()
             assert response.read(4) == b"tick"
@@ -255,7 +255,7 @@ class TestCloseConnections:
             server.close_connections()
             assert application.events == ["lifespan.startup", "disconnect 1012"]
             with pytest.raises(websockets.ConnectionClosedError, match="1012"):
-                ws.recv(timeout=5)
+                ws.recv(timeout=20)
             assert get(server.url) == b"ok"
             server.close_connections()
 
@@ -292,10 +292,10 @@ class TestRestart:
             assert server.port == port
             assert get(server.url) == b"ok"
             with pytest.raises(websockets.ConnectionClosedError, match="1012"):
-                ws.recv(timeout=5)
+                ws.recv(timeout=20)
             with connect(server.ws_url) as again:
                 again.send("hello")
-                assert again.recv(timeout=5) == "hello"
+                assert again.recv(timeout=20) == "hello"
         assert application.events.count("lifespan.startup") == 2
 
     def test_a_server_can_stay_down_for_a_while(self) -> None:
@@ -418,5 +418,5 @@ def test_no_file_stays_open() -> None:
             get(server.url)
             with connect(server.ws_url) as ws:
                 ws.send("a")
-                ws.recv(timeout=5)
+                ws.recv(timeout=20)
     assert count() == before

@@ -111,7 +111,7 @@ def test_the_scope_is_what_a_server_makes() -> None:
 
 class TestARefusal:
     async def test_has_a_close_code(self) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             communicator = WebsocketCommunicator(sending({"type": "websocket.close", "code": 4001}), "/")
             assert await communicator.connect() == (False, 4001)
             assert await communicator.connect() == (False, 4001)
@@ -154,7 +154,7 @@ class TestARefusal:
         assert (caught.value.code, caught.value.status, caught.value.body) == (None, 404, b"no room")
 
     async def test_in_the_wrong_order_fails_the_test(self) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             communicator = WebsocketCommunicator(sending({"type": "websocket.send", "text": "early"}), "/")
             with pytest.raises(UnexpectedEvent, match=r"^Expected websocket\.accept or websocket\.close, but"):
                 await communicator.connect()

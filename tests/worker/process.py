@@ -130,8 +130,8 @@ class Process:
     def rewrite(self, name: str, text: str) -> None:
         """Change a source file, until the process has noticed: a change before its first look is none."""
         path = self.project.directory / name
-        path.write_text(text)
         seen = self.output.count(_RELOADS)
+        path.write_text(text)
         for seconds in range(1, 20):
             # A time of its own for each try, and never one that the process has seen.
             stamp = time.time() + seconds

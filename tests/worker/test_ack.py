@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 from sealane.consumers import AsyncConsumer, DeliveredMessage, SyncConsumer
 from sealane.exceptions import ChannelLayerUnavailable, RejectMessage, RetryMessage
 from sealane.layers import InMemoryChannelLayer
+from sealane.layers.delivery import VISIBILITY_TIMEOUT
 from sealane.types import Message
 from sealane.worker import Worker
+from tests.layers.clock import Clock
 from tests.worker.jobs import LIMIT, Gated, Recorder, eventually, send_jobs, waiting
 
 #: No test waits for a back-off.
@@ -254,39 +257,94 @@ async def test_any_asgi_application_works(layer: InMemoryChannelLayer) -> None:
 # Leases
 
 
-async def test_a_long_job_keeps_its_lease(layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture) -> None:
-    class Jobs(Recorder):
-        async def job_do(self, message: Message) -> None:
-            await super().job_do(message)
-            await asyncio.sleep(1)
-            self.seen.append("done")
+class Ruled(InMemoryChannelLayer):
+    """A layer whose clock stands still, so that no lease ends by itself, and whose server can be made to seem away."""
 
+    def __init__(self) -> None:
+        self.clock = Clock()
+        super().__init__(clock=self.clock)
+        self.away = False
+        self.sent = False
+        #: How many calls of each kind there were, and how many of them found it away.
+        self.calls: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+
+    async def receive_delivery(self, *args: Any, **kwargs: Any) -> Any:
+        self.look("receive_delivery")
+        delivery = await super().receive_delivery(*args, **kwargs)
+        lease = delivery._lease
+        delivery._lease = _RuledLease(self, lease)  # type: ignore[assignment]
+        return delivery
+
+    def look(self, call: str) -> None:
+        self.calls[call] += 1
+        if self.away:
+            self.refused[call] += 1
+            raise ChannelLayerUnavailable("redis://nowhere", "it does not answer", 5.0, sent=self.sent)
+
+
+class _RuledLease:
+    def __init__(self, layer: Ruled, lease: Any) -> None:
+        self._layer = layer
+        self._inner = lease
+
+    def __getattr__(self, name: str) -> Any:
+        async def call(*args: Any) -> Any:
+            self._layer.look(name)
+            return await getattr(self._inner, name)(*args)
+
+        return call
+
+
+async def outlast_leases(layer: Ruled, leases: int, seconds: float) -> None:
+    """Let several times ``seconds`` pass by the layer's clock, as far as so many leases are renewed in time."""
+    for _ in range(5):
+        rounds = layer.calls["extend"] + leases
+        await eventually(lambda rounds=rounds: layer.calls["extend"] >= rounds)  # type: ignore[misc]
+        layer.clock.advance(seconds * 0.9)
+        # Whoever waits gets what is due, at once.
+        layer._exchange.serve("jobs")
+
+
+async def test_a_long_job_keeps_its_lease(caplog: pytest.LogCaptureFixture) -> None:
+    class Jobs(Gated):
+        pass
+
+    layer = Ruled()
     await send_jobs(layer, 1)
     options: dict[str, Any] = {"ack": True, "visibility_timeout": 0.3}
     async with (
         Worker(Jobs.as_asgi(), ["jobs"], layer, **options),
         Worker(Jobs.as_asgi(), ["jobs"], layer, **options),
     ):
-        await eventually(lambda: "done" in Jobs.seen)
-        # For as long as a lease would have lasted.
-        await asyncio.sleep(0.4)
-    assert Jobs.seen == [1, "done"]
+        await eventually(lambda: Jobs.seen)
+        await outlast_leases(layer, 1, 0.3)
+        Jobs.gate.set()
+        await eventually(lambda: layer.stats()["delivered"] == 1)
+        layer.clock.advance(0.3)
+        layer._exchange.serve("jobs")
+    assert (Jobs.seen, Jobs.done) == ([1], [1])
+    assert await waiting(layer) == []
     assert caplog.records == []
+    await layer.close()
 
 
-async def test_what_was_taken_ahead_keeps_its_lease_too(layer: InMemoryChannelLayer) -> None:
+async def test_what_was_taken_ahead_keeps_its_lease_too() -> None:
     class Jobs(Gated):
         pass
 
+    layer = Ruled()
     await send_jobs(layer, 2)
-    options: dict[str, Any] = {"ack": True, "visibility_timeout": 0.2}
+    options: dict[str, Any] = {"ack": True, "visibility_timeout": 0.3}
     async with Worker(Jobs.as_asgi(), ["jobs"], layer, prefetch=1, **options) as first:
-        await eventually(lambda: "1 in hand, 1 waiting" in repr(first))
+        await eventually(lambda: "1 in hand, 1 waiting" in repr(first) and Jobs.seen)
         async with Worker(Jobs.as_asgi(), ["jobs"], layer, **options):
-            await asyncio.sleep(0.5)
+            await eventually(lambda: layer.calls["receive_delivery"] == 3)
+            await outlast_leases(layer, 2, 0.3)
             assert Jobs.seen == [1]
             Jobs.gate.set()
             await eventually(lambda: Jobs.done == [1, 2])
+    await layer.close()
 
 
 async def test_a_blocked_event_loop_loses_its_lease_and_the_log_says_so(
@@ -308,8 +366,7 @@ async def test_a_blocked_event_loop_loses_its_lease_and_the_log_says_so(
             second.stop()
 
     attempts: list[int] = []
-    options: dict[str, Any] = {"ack": True, "visibility_timeout": 0.2}
-    second = Worker(Jobs.as_asgi(), ["jobs"], layer, **options)
+    second = Worker(Jobs.as_asgi(), ["jobs"], layer, ack=True)
 
     def run_second() -> None:
         begun.wait(LIMIT)
@@ -318,7 +375,7 @@ async def test_a_blocked_event_loop_loses_its_lease_and_the_log_says_so(
     thread = threading.Thread(target=run_second)
     thread.start()
     await send_jobs(layer, 1)
-    async with Worker(Blocks.as_asgi(), ["jobs"], layer, **options):
+    async with Worker(Blocks.as_asgi(), ["jobs"], layer, ack=True, visibility_timeout=0.2):
         await eventually(lambda: "lease" in caplog.text)
     await asyncio.to_thread(thread.join, LIMIT)
     assert attempts == [2]
@@ -353,7 +410,7 @@ async def test_what_was_lost_while_it_waited_is_not_begun(
 
     others: list[int] = []
     await send_jobs(layer, 2)
-    async with Worker(Jobs.as_asgi(), ["jobs"], layer, ack=True, prefetch=1, visibility_timeout=0.2):
+    async with Worker(Jobs.as_asgi(), ["jobs"], layer, ack=True, prefetch=1, visibility_timeout=1):
         await eventually(lambda: Jobs.seen)
         await layer.send("jobs", {"type": "job.do", "n": 3})
         await eventually(lambda: 3 in Jobs.seen)
@@ -407,7 +464,7 @@ async def test_a_job_that_returned_is_done_although_its_instance_was_cancelled_t
                 self.seen.append("saved")
 
     await send_jobs(layer, 1)
-    async with Worker(Jobs.as_asgi(), ["jobs"], layer, shutdown_timeout=0, cancel_timeout=0.5, **SOON):
+    async with Worker(Jobs.as_asgi(), ["jobs"], layer, shutdown_timeout=0, cancel_timeout=LIMIT, **SOON):
         await eventually(lambda: Jobs.seen)
     assert Jobs.seen == [1, "saved"]
     assert await waiting(layer) == []
@@ -527,34 +584,8 @@ async def test_a_handler_that_ends_while_it_is_cancelled_is_not_run_again(layer:
 # Outages
 
 
-class Away(InMemoryChannelLayer):
-    """A layer whose server can be made to seem away."""
-
-    away = False
-
-    async def receive_delivery(self, *args: Any, **kwargs: Any) -> Any:
-        self._look()
-        delivery = await super().receive_delivery(*args, **kwargs)
-        lease = delivery._lease
-        delivery._lease = _AwayLease(self, lease)  # type: ignore[assignment]
-        return delivery
-
-    def _look(self) -> None:
-        if self.away:
-            raise ChannelLayerUnavailable("redis://nowhere", "it does not answer", 5.0)
-
-
-class _AwayLease:
-    def __init__(self, layer: Away, lease: Any) -> None:
-        self._layer = layer
-        self._inner = lease
-
-    def __getattr__(self, name: str) -> Any:
-        async def call(*args: Any) -> Any:
-            self._layer._look()
-            return await getattr(self._inner, name)(*args)
-
-        return call
+def lines_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "sealane.worker"]
 
 
 async def test_an_outage_is_outlasted_with_one_line(caplog: pytest.LogCaptureFixture) -> None:
@@ -562,22 +593,58 @@ async def test_an_outage_is_outlasted_with_one_line(caplog: pytest.LogCaptureFix
         pass
 
     caplog.set_level(logging.INFO, "sealane.worker")
-    layer = Away()
+    layer = Ruled()
     await send_jobs(layer, 3)
-    async with Worker(Jobs.as_asgi(), ["jobs"], layer, concurrency=2, ack=True, visibility_timeout=1):
+    async with Worker(Jobs.as_asgi(), ["jobs"], layer, concurrency=2, ack=True, visibility_timeout=0.1):
         await eventually(lambda: Jobs.seen == [1, 2])
         layer.away = True
-        Jobs.gate.set()
-        await eventually(lambda: caplog.records)
         # Three rounds of the renewal, and as many tries of both lanes.
-        await asyncio.sleep(0.5)
+        await eventually(lambda: layer.refused["extend"] >= 6)
+        Jobs.gate.set()
+        await eventually(lambda: layer.refused["ack"] >= 6)
         layer.away = False
         await eventually(lambda: Jobs.done == [1, 2, 3])
     assert await waiting(layer) == []
-    first, *rest = [record.getMessage() for record in caplog.records]
+    first, *rest = lines_of(caplog)
     assert first == (
         "The worker waits for its channel layer, and goes on when it is back: No call to redis://nowhere: it does not "
         "answer; it was not carried out"
     )
     assert [line.split(",")[0] for line in rest] == ["The worker goes on"]
+    await layer.close()
+
+
+@pytest.mark.parametrize("sent", [False, True], ids=["not sent", "sent"])
+async def test_a_lease_that_ended_in_an_outage_is_said_where_it_is_certain(
+    caplog: pytest.LogCaptureFixture, sent: bool
+) -> None:
+    """Where a try before may have been carried out, it may be that one that has ended the lease."""
+
+    class Jobs(Gated):
+        pass
+
+    layer = Ruled()
+    layer.sent = sent
+    await send_jobs(layer, 1)
+    async with Worker(Jobs.as_asgi(), ["jobs"], layer, ack=True):
+        await eventually(lambda: Jobs.seen)
+        layer.away = True
+        Jobs.gate.set()
+        await eventually(lambda: layer.refused["ack"] >= 2)
+        layer.clock.advance(VISIBILITY_TIMEOUT)
+        # Another worker, which the server is there for.
+        async with asyncio.timeout(LIMIT):
+            again = await InMemoryChannelLayer.receive_delivery(layer, "jobs")
+        assert (again.attempt, await again.ack()) == (2, True)
+        layer.away = False
+        await send_jobs(layer, 1)
+        await eventually(lambda: len(Jobs.done) == 2)
+    assert await waiting(layer) == []
+    _, *rest = lines_of(caplog)
+    if sent:
+        assert rest == []
+    else:
+        (line,) = rest
+        assert ": the lease was lost before the worker could acknowledge it, " in line
+        assert line.endswith("; it may have been handled twice")
     await layer.close()

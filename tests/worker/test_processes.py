@@ -15,9 +15,11 @@ from tests.worker.process import Project
 
 pytestmark = pytest.mark.untraced
 
-#: A lease that is over soon, and yet long for a busy machine: it is renewed three times within it.
-LEASE = "--visibility-timeout=3"
-ACK = ("--ack", LEASE, "--retry-delay=0.05")
+#: With leases that no busy machine outlasts, so that what comes twice shows.
+ACK = ("--ack", "--retry-delay=0.05")
+
+#: Leases that are over soon, where what a worker had is to come again.
+SHORT = ("--visibility-timeout=3", *ACK)
 
 Make = Callable[..., Project]
 
@@ -103,7 +105,7 @@ def test_sigterm_under_load_ends_what_runs_and_hands_back_the_rest(place: Place,
 def test_kill_9_of_one_of_three_workers_loses_nothing(place: Place, project: Make) -> None:
     jobs = project(place.layers)
     count = 150
-    workers = [jobs.worker("jobs", "--concurrency=5", "--prefetch=5", *ACK) for _ in range(3)]
+    workers = [jobs.worker("jobs", "--concurrency=5", "--prefetch=5", *SHORT) for _ in range(3)]
     place.send(*range(count), seconds=0.05)
     victim = workers[1]
     jobs.wait(
@@ -122,8 +124,8 @@ def test_kill_9_of_one_of_three_workers_loses_nothing(place: Place, project: Mak
 
 def test_a_synchronous_job_outlasts_its_lease_and_sigterm(valkey: Place, project: Make) -> None:
     jobs = project(valkey.layers)
-    workers = [jobs.worker("blocking", "--ack", "--visibility-timeout=1") for _ in range(2)]
-    valkey.send(1, channel="blocking", seconds=3)
+    workers = [jobs.worker("blocking", "--ack", "--visibility-timeout=4") for _ in range(2)]
+    valkey.send(1, channel="blocking", seconds=6)
     jobs.wait(lambda: jobs.count("begin")[1] == 1, "it has begun")
     (pid,) = {entry.pid for entry in jobs.entries()}
     (busy,) = [worker for worker in workers if worker.pid == pid]
@@ -158,7 +160,7 @@ def test_a_thread_that_hangs_does_not_hold_the_process(valkey: Place, project: M
     assert "A thread did not end in 3.5 s; leaving without it." in worker.output
 
 
-@pytest.mark.parametrize("options", [ACK, ()], ids=["ack", "plain"])
+@pytest.mark.parametrize("options", [SHORT, ()], ids=["ack", "plain"])
 def test_a_server_that_goes_and_comes_back_is_outlasted(
     project: Make, new_server: Callable[..., Server], options: tuple[str, ...]
 ) -> None:

@@ -191,7 +191,7 @@ async def test_prefetch_is_what_is_taken_beyond_that(layer: InMemoryChannelLayer
 
     await send_jobs(layer, 10)
     async with Worker(Jobs.as_asgi(), ["jobs"], layer, concurrency=2, prefetch=3):
-        await eventually(lambda: layer.stats()["waiting"] == 5)
+        await eventually(lambda: layer.stats()["waiting"] == 5 and len(Jobs.seen) == 2)
         assert Jobs.seen == [1, 2]
         Jobs.gate.set()
         await eventually(lambda: len(Jobs.done) == 10)
@@ -336,7 +336,7 @@ async def test_stopping_ends_what_runs_and_hands_back_what_waits(layer: InMemory
     await send_jobs(layer, 10)
     worker = Worker(Jobs.as_asgi(), ["jobs"], layer, concurrency=2, prefetch=3)
     working = asyncio.create_task(worker.handle())
-    await eventually(lambda: layer.stats()["waiting"] == 5)
+    await eventually(lambda: layer.stats()["waiting"] == 5 and len(Jobs.seen) == 2)
     worker.stop()
     worker.stop()
     await asyncio.sleep(0.02)
@@ -376,7 +376,7 @@ async def test_a_cancelled_worker_cancels_what_runs(layer: InMemoryChannelLayer,
     await send_jobs(layer, 4)
     worker = Worker(Jobs.as_asgi(), ["jobs"], layer, prefetch=1)
     working = asyncio.create_task(worker.handle())
-    await eventually(lambda: layer.stats()["waiting"] == 2)
+    await eventually(lambda: layer.stats()["waiting"] == 2 and len(Jobs.seen) == 1)
     if stopping:
         worker.stop()
         await asyncio.sleep(0.01)

@@ -142,7 +142,7 @@ class LeasedJob(Job):
     async def _settle(self, what: str, call: Callable[[], Awaitable[bool]]) -> None:
         self._hold.end()
         try:
-            settled, at_once = await self._outage.outlast(call)
+            settled, first = await self._outage.outlast(call)
         except asyncio.CancelledError:
             logger.warning("%s: the worker stops before it could %s it, so it may come again", self, what)
             raise
@@ -150,7 +150,7 @@ class LeasedJob(Job):
             logger.error("%s: the worker could not %s it, so it may come again", self, what, exc_info=error)
             return
         # A try whose answer was lost may have settled it, and the next one finds nothing then.
-        if not settled and at_once and not self._hold.lost:
+        if not settled and first and not self._hold.lost:
             logger.warning(
                 "%s: the lease was lost before the worker could %s it, %.1f s after it was taken; it may have been "
                 "handled twice",

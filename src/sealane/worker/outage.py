@@ -30,20 +30,22 @@ class Outage:
         self._since: float | None = None
 
     async def outlast(self, call: Callable[[], Awaitable[T]]) -> tuple[T, bool]:
-        """Repeat a call while the server is away. Returns its result, and whether the first try gave it.
+        """Repeat a call while the server is away. Returns its result, and whether no earlier try was carried out.
 
-        A try that failed may have been carried out all the same. Errors of other kinds pass, and so does a
-        cancellation.
+        False: one may have been.
+        Errors of other kinds pass, and so does a cancellation.
         """
         backoff = Backoff(most=_MOST_WAIT)
+        first = True
         while True:
             try:
                 result = await call()
             except ChannelLayerUnavailable as error:
+                first = first and not error.sent
                 self._failed(error)
             else:
                 self._succeeded()
-                return result, backoff.failures == 0
+                return result, first
             await asyncio.sleep(backoff.next())
 
     def _failed(self, error: ChannelLayerUnavailable) -> None:

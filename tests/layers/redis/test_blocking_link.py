@@ -23,6 +23,9 @@ APPEND = Script("append", "return redis.call('RPUSH', KEYS[2] .. ':list', ARGV[2
 READ = Script("read", "return redis.call('LRANGE', KEYS[1] .. ':list', 0, -1)")
 FAIL = Script("fail", "return redis.call('INCR', KEYS[2] .. ':list')", numbered=True)
 
+#: Seconds for which a busy machine may keep a process waiting. A server that is stopped never answers.
+BUSY = 10.0
+
 NewLink = Callable[..., BlockingLink]
 NewServer = Callable[..., Server]
 
@@ -117,7 +120,7 @@ def test_threads_have_a_connection_each_while_they_call(new_server: NewServer, n
 
 def test_a_link_says_how_it_is(new_server: NewServer, new_link: NewLink) -> None:
     server = new_server(password="hush")
-    link = new_link(server, timeout=0.2)
+    link = new_link(server, timeout=2.0)
     assert repr(link) == f"<BlockingLink sealane-sync to 127.0.0.1:{server.port}/0: 0 connections>"
     link.call("PING")
     assert repr(link) == f"<BlockingLink sealane-sync to 127.0.0.1:{server.port}/0: 1 connections>"
@@ -202,11 +205,11 @@ def test_nothing_is_lost_or_repeated_over_killed_connections(new_server: NewServ
 
 def test_a_call_whose_reply_is_lost_is_carried_out_once(new_server: NewServer, new_link: NewLink) -> None:
     server = new_server()
-    link = new_link(server, timeout=2.0)
+    link = new_link(server, timeout=5.0)
     assert link.run(APPEND, "a") == 1
     server.pause()
-    # The first try is given up after a second. When the server goes on it has the call from the old connection.
-    threading.Timer(1.3, server.resume).start()
+    # The first try is given up after half of the time. When the server goes on it has the call from the old connection.
+    threading.Timer(2.8, server.resume).start()
     assert link.run(APPEND, "b") is None
     assert link.run(APPEND, "c") == 3
     assert listed(link) == ["a", "b", "c"]
@@ -248,14 +251,14 @@ def test_scripts_and_keys_that_were_flushed_do_no_harm(
 
 def test_a_stopped_server_is_given_up_in_time(new_server: NewServer, new_link: NewLink) -> None:
     server = new_server()
-    link = new_link(server, timeout=1.0)
+    link = new_link(server, timeout=2.0)
     assert link.run(APPEND, "a") == 1
     started = time.monotonic()
     with server.paused():
-        with pytest.raises(ChannelLayerUnavailable, match=r"no reply within 1 s.*; it may have") as caught:
+        with pytest.raises(ChannelLayerUnavailable, match=r"no reply within 2 s.*; it may have") as caught:
             link.run(APPEND, "doubtful")
         assert caught.value.sent
-        assert time.monotonic() - started < 2.0
+        assert time.monotonic() - started < BUSY
         with pytest.raises(ChannelLayerUnavailable, match="it was not carried out") as caught:
             link.run(APPEND, "never")
         assert not caught.value.sent
@@ -266,14 +269,14 @@ def test_a_stopped_server_is_given_up_in_time(new_server: NewServer, new_link: N
 
 def test_a_call_is_not_mistaken_for_the_one_before_it(new_server: NewServer, new_link: NewLink) -> None:
     server = new_server()
-    link = new_link(server, timeout=2.0)
+    link = new_link(server, timeout=5.0)
     assert link.run(APPEND, "a") == 1
     with server.paused(), pytest.raises(ChannelLayerUnavailable):
         link.run(APPEND, "doubtful")
     # Connected again, but the count of calls is not claimed yet. The reply to that, and to the next call, is lost too.
     link.call("PING")
     server.pause()
-    threading.Timer(1.3, server.resume).start()
+    threading.Timer(2.8, server.resume).start()
     link.run(APPEND, "b")
     assert listed(link) == ["a", "doubtful", "b"]
 
@@ -295,16 +298,16 @@ def test_a_server_that_stays_away_is_told(new_server: NewServer, new_link: NewLi
         link.run(APPEND, "a")
     assert caught.value.place == f"127.0.0.1:{server.port}/0"
     assert not caught.value.sent
-    assert 0.3 <= caught.value.seconds < 0.9
+    assert 0.3 <= caught.value.seconds < BUSY
 
 
 def test_what_must_not_be_sent_twice_is_not(new_server: NewServer, new_link: NewLink) -> None:
     server = new_server()
-    link = new_link(server, timeout=2.0)
+    link = new_link(server, timeout=5.0)
     link.call("PING")
     server.pause()
     # There would be time enough to send it again.
-    resuming = threading.Timer(1.2, server.resume)
+    resuming = threading.Timer(2.8, server.resume)
     resuming.start()
     with pytest.raises(ChannelLayerUnavailable, match=r"the connection was lost.*may have been carried out") as caught:
         link.call_once("RPUSH", "list", "a")

@@ -296,13 +296,17 @@ def test_who_is_not_there_is_told_and_loses_nothing(shard: Leases) -> None:
     assert shard.call("EXISTS", "d:jobs") == 0
 
 
-def test_a_look_enters_those_whom_the_server_has_forgotten(shard: Leases) -> None:
+def test_a_look_tells_who_does_not_wait_and_enters_nobody(shard: Leases) -> None:
     waiters = [shard.waiter(f"t{number}") for number in range(3)]
     for waiter in waiters:
         shard.lease(waiter)
-    shard.run(SCRIPTS.unwait, "jobs", waiters[0], 0)
     assert shard.look(*waiters) == [0, -1, 0, 0, 0]
-    assert shard.call("LRANGE", "w:jobs", 0, -1) == [waiter.encode() for waiter in (*waiters[1:], waiters[0])]
+    shard.send("jobs", "1")
+    shard.run(SCRIPTS.unwait, "jobs", waiters[2], 0)
+    # The first was given what is the second entry of its mailbox, the third was forgotten.
+    state, _, *counts, number, absent = shard.look(*waiters)
+    assert (state, counts, number, absent) == (0, [0, 0, 0], 2, [0, 2])
+    assert shard.call("LRANGE", "w:jobs", 0, -1) == [waiters[1].encode()]
     assert 9 * LEASE < shard.call("PTTL", "w:jobs") <= 10 * LEASE
 
 

@@ -32,6 +32,9 @@ SCRIPTS = [APPEND, BOTH, GET, FAIL]
 
 REQUEST: ContextVar[str | None] = ContextVar("REQUEST", default=None)
 
+#: Seconds for which a busy machine may keep a process waiting. A server that is stopped never answers.
+BUSY = 10.0
+
 NewLink = Callable[..., Link]
 NewServer = Callable[..., Server]
 
@@ -229,13 +232,13 @@ async def test_a_hook_that_fails_is_given_another_connection(
         if tries == 3:
             await asyncio.sleep(60)
 
-    link = new_link(valkey_server, on_connect=register, connect_timeout=0.3)
+    link = new_link(valkey_server, on_connect=register, connect_timeout=1.5)
     assert await link.call("PING") == b"PONG"
     assert tries == 4
     assert link.connects == 1
     assert "unknown command 'NOSUCHCOMMAND'" in caplog.text
     assert "on_connect failed" in caplog.text
-    assert "not ready within 0.3 s" in caplog.text
+    assert "not ready within 1.5 s" in caplog.text
     assert "secret" not in caplog.text
 
 
@@ -403,7 +406,7 @@ async def test_a_stopped_server_that_goes_on_in_time_loses_nothing(new_server: N
 
 async def test_calls_to_a_stopped_server_end_in_time(new_server: NewServer, new_link: NewLink) -> None:
     server = new_server()
-    link = new_link(server, timeout=0.4)
+    link = new_link(server, timeout=1.5)
     await link.run(APPEND, ["l"], ["first"])
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -413,15 +416,15 @@ async def test_calls_to_a_stopped_server_end_in_time(new_server: NewServer, new_
         errors = await settle(written)
         waited = loop.time() - began
         assert all(isinstance(error, ChannelLayerUnavailable) and error.sent for error in errors)
-        assert "no reply within 0.4 s" in str(errors[0])
+        assert "no reply within 1.5 s" in str(errors[0])
         assert "it may have been carried out" in str(errors[0])
         # The connection is given up; another cannot be made, so this is not even written.
         await eventually(lambda: not link.connected)
         later = await settle([link.run(APPEND, ["l"], ["later"])])
         assert isinstance(later[0], ChannelLayerUnavailable)
         assert later[0].sent is False
-        assert 0.35 < later[0].seconds < 2.0
-    assert 0.35 < waited < 2.0
+        assert 1.4 < later[0].seconds < BUSY
+    assert 1.4 < waited < BUSY
     assert await link.run(APPEND, ["l"], ["last"]) == server.command("LLEN", "l")
     values = server.command("LRANGE", "l", 0, -1)
     # What was still on its way in the old connection came in its order and before the last, or not at all.
@@ -434,14 +437,14 @@ async def test_calls_to_a_stopped_server_end_in_time(new_server: NewServer, new_
 
 async def test_calls_on_their_way_in_an_old_connection_come_only_once(new_server: NewServer, new_link: NewLink) -> None:
     server = new_server()
-    link = new_link(server, timeout=0.5, random=lambda: 0.1)
+    link = new_link(server, timeout=1.5, random=lambda: 0.1)
     await link.run(APPEND, ["l"], ["first"])
     # More than the server reads at once, so that the old connection is still being read while the new one is.
     futures: list[asyncio.Future[Any]] = []
     server.pause()
     futures += [link.run(APPEND, ["l"], [number, b"x" * 900]) for number in range(60)]
     await eventually(lambda: link.in_flight == 60)
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.9)
     # Younger than the rest: still valid when the connection is given up, and sent again over the new one.
     futures += [link.run(APPEND, ["l"], [number, b"x" * 900]) for number in range(60, 120)]
     await eventually(lambda: not link.connected)
@@ -461,17 +464,22 @@ async def test_a_full_connection_to_a_stopped_server_is_closed_at_once(
     new_server: NewServer, new_link: NewLink
 ) -> None:
     server = new_server(config={"client-query-buffer-limit": "1gb"})
-    link = new_link(server, timeout=30.0)
-    await link.call("PING")
+    # The machine may be busy with something else for a while, but hardly each time.
+    links = [new_link(server, timeout=30.0) for _ in range(3)]
+    for link in links:
+        await link.call("PING")
     server.pause()
-    future = link.call("SET", "x", b"x" * 50_000_000)
-    await eventually(lambda: link.in_flight == 1)
-    await asyncio.sleep(0.05)
     loop = asyncio.get_running_loop()
-    began = loop.time()
-    await link.close()
-    assert loop.time() - began < 0.5
-    assert future.done()
+    took = []
+    for link in links:
+        future = link.call("SET", "x", b"x" * 50_000_000)
+        await eventually(lambda link=link: link.in_flight == 1)  # type: ignore[misc]
+        await asyncio.sleep(0.05)
+        began = loop.time()
+        await link.close()
+        took.append(loop.time() - began)
+        assert future.done()
+    assert min(took) < 0.5
     server.kill()
     # Only now can the kernel give up what it was to send.
     await asyncio.sleep(0.05)
@@ -483,8 +491,8 @@ async def test_a_server_that_is_away_is_waited_for(new_server: NewServer, new_li
     link = new_link(server)
     future = link.call("PING")
     await eventually(lambda: link.error is not None)
-    short = new_link(server, timeout=0.2)
-    with pytest.raises(ChannelLayerUnavailable, match=r"No call to .*: no reply within 0.2 s \(last error: .+\)"):
+    short = new_link(server, timeout=1.5)
+    with pytest.raises(ChannelLayerUnavailable, match=r"No call to .*: no reply within 1.5 s \(last error: .+\)"):
         await short.call("PING")
     await asyncio.to_thread(server.restart)
     assert await future == b"PONG"
@@ -529,7 +537,7 @@ async def test_a_server_that_loads_its_data_is_waited_for(new_server: NewServer,
         server.command("SET", f"k{number}", "x" * 1000)
     link = new_link(server)
     await link.run(APPEND, ["l"], [0])
-    server.command("CONFIG", "SET", "key-load-delay", 2000)
+    server.command("CONFIG", "SET", "key-load-delay", 6000)
     reload = asyncio.create_task(asyncio.to_thread(server.command, "DEBUG", "RELOAD"))
     futures: list[asyncio.Future[Any]] = []
     while not reload.done():

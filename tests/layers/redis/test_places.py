@@ -159,7 +159,7 @@ async def test_a_credential_provider(new_server: Callable[..., Server], reach: R
 
 async def fails_without_secrets(reach: Reach, place: Place, problem: str) -> None:
     with pytest.raises(ServerUnreachable, match=problem) as caught:
-        await reach(place, "PING", timeout=2)
+        await reach(place, "PING", timeout=20)
     error = caught.value
     assert error.place == place.label
     assert isinstance(error, ConnectionError)
@@ -213,7 +213,7 @@ async def test_a_server_that_does_not_answer(new_server: Callable[..., Server], 
     with server.paused():
         with pytest.raises(ServerUnreachable, match=r"no answer within 0.3 s|Timeout reading from"):
             await reach(one([server.address]), "PING", timeout=0.3)
-        assert 0.2 < time.monotonic() - started < 2
+        assert 0.2 < time.monotonic() - started < 20
 
 
 async def test_socket_connect_timeout_may_be_shorter(new_server: Callable[..., Server]) -> None:
@@ -363,7 +363,7 @@ async def test_a_sentinel_that_hangs_leaves_time_for_the_others(sentinel_group: 
     place = one([sentinel_group.hosts])
     master = sentinel_group.master()
     with sentinel_group.sentinels[0].paused():
-        assert port_of(await reach(place, "CONFIG", "GET", "port", timeout=2)) == master.port
+        assert port_of(await reach(place, "CONFIG", "GET", "port", timeout=6)) == master.port
 
 
 async def test_a_server_that_is_no_sentinel(valkey_server: Server, reach: Reach) -> None:

@@ -199,7 +199,7 @@ def test_receiving_under_a_time_limit_loses_none(valkey_server: Server, new_laye
 
     thread = threading.Thread(target=send)
     thread.start()
-    deadline = time.monotonic() + LIMIT
+    deadline = time.monotonic() + 3 * LIMIT
     while len(received) < 100 and time.monotonic() < deadline:
         try:
             received.append(sync.receive("channel", timeout=0.0001)["value"])
@@ -283,10 +283,10 @@ def test_messages_to_a_server_whose_connections_are_killed_come_once_and_in_orde
 
 def test_a_server_that_is_away_is_told_in_time(new_server: Callable[..., Server], new_layer: NewLayer) -> None:
     server = new_server()
-    layer = new_layer(server.url, timeout=0.3)
+    layer = new_layer(server.url, timeout=1.5)
     layer.sync.send("channel", message_with(1))
     server.stop()
-    with pytest.raises(ChannelLayerUnavailable, match=r"no reply within 0\.3 s"):
+    with pytest.raises(ChannelLayerUnavailable, match=r"no reply within 1\.5 s"):
         layer.sync.send("channel", message_with(2))
     for call in (
         lambda: layer.sync.send("channel", message_with(2)),

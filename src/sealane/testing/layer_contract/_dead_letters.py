@@ -11,7 +11,6 @@ from sealane.exceptions import (
 )
 from sealane.testing.layer_contract._acknowledging import LONG, AcknowledgingHarness, next_delivery, value_of_next
 from sealane.testing.layer_contract._harness import (
-    cancel,
     message_with,
     next_message,
     reaches,
@@ -107,9 +106,8 @@ class DeadLettersContract(AcknowledgingHarness):
 
     async def test_what_expires_where_deliveries_are_asked_for_is_a_dead_letter(self) -> None:
         async with self.make_acknowledging_layer(expiry=self.EXPIRY) as layer:
-            asking = asyncio.create_task(next_delivery(layer))
-            await turns()
-            await cancel(asking)
+            # Somebody has asked for deliveries.
+            await self.is_done(layer)
             await layer.send("jobs", message_with(1))
             await self.advance(layer, self.EXPIRY * 1.5)
             await self.is_done(layer)
@@ -122,9 +120,11 @@ class DeadLettersContract(AcknowledgingHarness):
 
     async def test_what_is_leased_or_given_back_does_not_expire(self) -> None:
         async with self.make_acknowledging_layer(expiry=self.EXPIRY) as layer:
+            asking = [asyncio.create_task(next_delivery(layer)) for _ in range(2)]
+            await turns()
             for number in range(2):
                 await layer.send("jobs", message_with(number))
-            leased, released = [await next_delivery(layer) for _ in range(2)]
+            leased, released = await within(asyncio.gather(*asking))
             assert await released.release()
             await self.advance(layer, self.EXPIRY * 1.5)
             assert await value_of_next(layer) == 1

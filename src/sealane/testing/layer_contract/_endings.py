@@ -79,6 +79,16 @@ class EndingsContract(Harness):
             await layer.group_send("group", message_with(2))
             await self.nothing_waits(layer, "channel")
 
+    async def test_what_is_on_its_way_does_not_outlive_a_flush(self) -> None:
+        async with self.make_layer() as layer:
+            channel = await layer.new_channel()
+            for number in range(10):
+                await layer.group_add("group", channel)
+                await layer.send(channel, message_with(number))
+                await layer.group_send("group", message_with(number))
+                await layer.flush()
+                await self.nothing_waits(layer, channel)
+
     async def test_receivers_go_on_waiting_after_a_flush(self) -> None:
         async with self.make_layer() as layer:
             receiver = asyncio.create_task(layer.receive("channel"))
@@ -95,6 +105,8 @@ class EndingsContract(Harness):
             for number in range(3):
                 await layer.group_send("group", message_with(number))
             await next_message(layer, "a")
+            # A pair is counted where it arrives, and what has not arrived yet finds no member in a closed channel.
+            await reaches(layer, addressed=6)
             await layer.close_channel(channel)
             await layer.send(channel, message_with(3))
             await layer.flush()
@@ -110,6 +122,26 @@ class EndingsContract(Harness):
                 dropped_closed=3,
                 dropped_flushed=1,
                 waiting=1,
+            )
+
+    async def test_what_comes_during_a_flush_is_counted_once(self) -> None:
+        async with self.make_layer() as layer:
+            channel, closed = await layer.new_channel(), await layer.new_channel()
+            await layer.close_channel(closed)
+            sends = (layer.send(name, message_with(0)) for _ in range(self.MANY) for name in (channel, closed))
+            await asyncio.gather(*sends, layer.flush())
+            await layer.send(channel, message_with(1))
+            came = 1
+            while await next_message(layer, channel) != message_with(1):
+                came += 1
+            await reaches(
+                layer,
+                sent=2 * self.MANY + 1,
+                addressed=2 * self.MANY + 1,
+                delivered=came,
+                dropped_closed=self.MANY,
+                dropped_flushed=self.MANY + 1 - came,
+                waiting=0,
             )
 
     async def test_repr_names_the_class(self) -> None:

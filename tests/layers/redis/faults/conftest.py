@@ -12,7 +12,7 @@ from sealane.layers.redis.pubsub import RedisPubSubChannelLayer
 from sealane.layers.redis.streams import RedisChannelLayer
 
 #: Seconds for what was told to end.
-ENDING = 2.0
+ENDING = 10.0
 
 
 class NewLayer(Protocol):
@@ -34,7 +34,7 @@ async def new_layer(key_prefix: str) -> AsyncIterator[NewLayer]:
 
     yield make
     for layer in layers:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             await layer.close()
     here = asyncio.current_task()
     left = [task for task in asyncio.all_tasks() if task is not here]

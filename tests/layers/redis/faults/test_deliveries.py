@@ -96,7 +96,7 @@ async def test_a_worker_is_killed_at_full_load(
 ) -> None:
     """Of three workers one is killed: every job is done, and none is with two workers while it is leased."""
     # The one is what is asked for. The other hands out by the same scripts, and needs no such crowd.
-    jobs, visibility = 2000 if kind is RedisChannelLayer else 500, 3.0
+    jobs, visibility = 2000 if kind is RedisChannelLayer else 500, 6.0
     layer = new_layer([valkey_server.url], kind)
     file = tmp_path / "events"
     await asyncio.gather(*(layer.send("jobs", {"type": "job", "number": number}) for number in range(jobs)))
@@ -136,7 +136,7 @@ async def test_a_worker_stands_still_for_longer_than_its_lease(
     """Somebody else gets its job; its own acknowledgement comes too late, and is told so."""
     layer = new_layer([valkey_server.url], kind)
     file = tmp_path / "events"
-    with _workers(1, kind, valkey_server.url, key_prefix, file, visibility=0.5, tasks=1, pause=0.3) as (process,):
+    with _workers(1, kind, valkey_server.url, key_prefix, file, visibility=1, tasks=1, pause=2.5) as (process,):
         await layer.send("jobs", {"type": "job", "number": 1})
         await _until(lambda: any(event.what == "begin" for event in _events(file)), "it has begun")
         process.send_signal(signal.SIGSTOP)

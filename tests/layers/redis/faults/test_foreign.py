@@ -14,7 +14,7 @@ from tests.layers.redis.faults.conftest import NewLayer
 from tests.layers.redis.faults.traffic import Listener, Sender, check, sending
 from tests.servers import Server
 
-LEASE = 2.0
+LEASE = 4.0
 
 
 def _warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -163,7 +163,7 @@ async def test_a_key_of_the_wrong_type(
         await third.until(lambda: third.numbers("news"))
         if key == "c:jobs":
             # What stood there is gone, and the channel works.
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 if value == "string":
                     await there.send("jobs", {"type": "new"})
                     assert (await here.receive("jobs"))["type"] == "new"

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.untraced
 NewServer = Callable[..., Server]
 
 #: Seconds.
-LEASE = 1.5
+LEASE = 4.0
 
 
 def _limit(server: Server, memory: str) -> None:
@@ -51,14 +51,14 @@ async def test_maxmemory(new_server: NewServer, new_layer: NewLayer, kind: type[
             with pytest.raises(ChannelLayerUnavailable, match="memory is full") as caught:
                 await here.group_send("news", {"type": "x"})
             assert not caught.value.sent
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < 4
             with pytest.raises(ChannelLayerUnavailable, match="memory is full"):
                 await here.send("held", {"type": "x"})
             if kind is RedisChannelLayer:
                 with pytest.raises(ChannelLayerUnavailable, match="memory is full"):
                     await here.group_add("other", first.channel)
             # Whoever takes messages makes room.
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 assert [(await there.receive("held"))["number"] for _ in range(5)] == [1, 2, 3, 4, 5]
             # The leases are kept meanwhile, and a lost connection comes back.
             await asyncio.to_thread(server.kill_clients, name="sealane*")

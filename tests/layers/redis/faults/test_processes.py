@@ -24,8 +24,8 @@ from tests.servers import Server, wait_until
 
 pytestmark = pytest.mark.untraced
 
-#: Seconds.
-LEASE = 1.0
+#: Seconds, more than a busy machine keeps a process waiting.
+LEASE = 4.0
 
 
 @contextmanager
@@ -68,7 +68,7 @@ async def test_a_process_is_killed(
                 return bool(topics[1] == 0 and topics[3] == 2)
 
             await asyncio.to_thread(partial(wait_until, gone, within=3 * LEASE, what="the dead member leaves"))
-            assert time.monotonic() - killed < LEASE + 0.5
+            assert time.monotonic() - killed < 2 * LEASE
             await news.more(20)
     await check(news, first, second)
     assert not [*first.gaps, *second.gaps]
@@ -83,7 +83,7 @@ async def test_a_process_is_killed(
         await jobs.step()
         await tasks.step()
     await check(jobs, owner)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert [(await here.receive("tasks"))["number"] for _ in range(3)] == [1, 2, 3]
     if kind is RedisChannelLayer:
         # The living clear up after the dead.
