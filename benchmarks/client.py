@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import uvloop
 
@@ -26,6 +26,8 @@ from benchmarks.store import Store, Traffic
 from benchmarks.workload import TEXT, Sizes
 
 __all__ = ["frame", "main", "measure", "open_sockets", "watched"]
+
+T = TypeVar("T")
 
 #: A sample that takes longer has lost a message. Channels' slowest, of 10,000 sockets, takes about 60.
 _TIME_LIMIT = 160.0
@@ -50,24 +52,24 @@ def _check(payload: bytes) -> None:
 
 
 async def _open(
-    port: int, count: int, on_text: Callable[[ClientSocket, bytes], None], *, present: int = 0
+    port: int, count: int, on_text: Callable[[ClientSocket, bytes], None], *, present: int = 0, path: str = "/socket"
 ) -> list[ClientSocket]:
     """Open `count` WebSockets beside those that are present. A source address has ports for some of them only."""
     gate = asyncio.Semaphore(_HANDSHAKES)
 
     async def one(number: int) -> ClientSocket:
         async with gate:
-            return await connect(port, "/socket", on_text, source=number // _PORTS)
+            return await connect(port, path, on_text, source=number // _PORTS)
 
     return await asyncio.gather(*(one(number) for number in range(present, present + count)))
 
 
 @asynccontextmanager
 async def open_sockets(
-    port: int, count: int, on_text: Callable[[ClientSocket, bytes], None]
+    port: int, count: int, on_text: Callable[[ClientSocket, bytes], None], *, path: str = "/socket"
 ) -> AsyncIterator[list[ClientSocket]]:
     """Open `count` WebSockets, a few at a time, and close them in the end."""
-    sockets = await _open(port, count, on_text)
+    sockets = await _open(port, count, on_text, path=path)
     try:
         yield sockets
     finally:
@@ -316,8 +318,8 @@ _RUNS: dict[str, Callable[[int, int, Sizes, Store | None], Coroutine[Any, Any, S
 }
 
 
-async def watched(work: Coroutine[Any, Any, Sample], limit: float) -> Sample:
-    """Await a sample for `limit` seconds at most, and fail with what a callback fails with."""
+async def watched(work: Coroutine[Any, Any, T], limit: float) -> T:
+    """Await a measurement for `limit` seconds at most, and fail with what a callback fails with."""
     loop = asyncio.get_running_loop()
     failures: list[object] = []
     task = asyncio.ensure_future(work)

@@ -12,7 +12,16 @@ from benchmarks.sample import DISTURBED, Sample
 from benchmarks.store import Flavour, run_store
 from benchmarks.workload import Sizes, Workload
 
-__all__ = ["SLOWING", "Programs", "SampleFailed", "run_rounds", "run_server", "take_sample", "trace_memory"]
+__all__ = [
+    "SLOWING",
+    "Programs",
+    "SampleFailed",
+    "run_program",
+    "run_rounds",
+    "run_server",
+    "take_sample",
+    "trace_memory",
+]
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -78,8 +87,16 @@ def run_server(
     python: str, side: str, workload: Workload, store: str, role: str = "server"
 ) -> Iterator[tuple[int, int]]:
     """Run a server; yield its port and the number of its process."""
+    command = [python, "-m", "benchmarks.server", side, workload.name, store, role]
+    with run_program(command, side, workload.name) as running:
+        yield running
+
+
+@contextmanager
+def run_program(command: Sequence[str], side: str, workload: str) -> Iterator[tuple[int, int]]:
+    """Run a program that serves, as `run_server` does. Raises SampleFailed where it complains of something."""
     process = subprocess.Popen(
-        [python, "-m", "benchmarks.server", side, workload.name, store, role],
+        command,
         cwd=_ROOT,
         env=_environment(),
         stdout=subprocess.PIPE,
@@ -91,12 +108,12 @@ def run_server(
         port = process.stdout.readline()
         if not port:
             _, complaint = process.communicate(timeout=_TIME_LIMIT)
-            raise SampleFailed(side, workload.name, f"the server did not start:\n{complaint}")
+            raise SampleFailed(side, workload, f"the server did not start:\n{complaint}")
         yield int(port), process.pid
         process.terminate()
         _, complaint = process.communicate(timeout=_TIME_LIMIT)
         if complaint:
-            raise SampleFailed(side, workload.name, f"the server complained:\n{complaint}")
+            raise SampleFailed(side, workload, f"the server complained:\n{complaint}")
     finally:
         process.kill()
         process.wait()

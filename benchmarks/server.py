@@ -24,7 +24,7 @@ from benchmarks.store import Store
 from benchmarks.workload import TEXT, WORKLOADS
 from sealane.types import ASGIApplication, Receive, Scope, Send
 
-__all__ = ["main"]
+__all__ = ["main", "serve"]
 
 #: Connections that may wait to be accepted: more than a client opens at once.
 _BACKLOG = 2_048
@@ -85,8 +85,17 @@ def _application(side: str, workload_name: str, store: Store | None) -> ASGIAppl
 def main(side: str, workload: str, store: str, role: str = "server") -> None:
     """Serve until a signal says stop, as the server, as the sender to another, or with its memory traced."""
     pin(sender_core() if role == "sender" else server_core())
+    application = _application(side, workload, Store.load(store))
+    if role == "traced":
+        # What was imported is of no interest, and would make each look at the memory take seconds.
+        tracemalloc.start()
+    serve(application)
+
+
+def serve(application: ASGIApplication) -> None:
+    """Serve an application until a signal says stop, once the port was written on the standard output."""
     config = uvicorn.Config(
-        _application(side, workload, Store.load(store)),
+        application,
         loop="uvloop",
         http="httptools",
         ws="websockets-sansio",
@@ -95,9 +104,6 @@ def main(side: str, workload: str, store: str, role: str = "server") -> None:
         log_level="warning",
         timeout_graceful_shutdown=5,
     )
-    if role == "traced":
-        # What was imported is of no interest, and would make each look at the memory take seconds.
-        tracemalloc.start()
     listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
     print(listener.getsockname()[1], flush=True)
     uvicorn.Server(config).run(sockets=[listener])

@@ -15,7 +15,7 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("the benchmarks need Linux", allow_module_level=True)
 
-from benchmarks import where
+from benchmarks import alternating, where
 from benchmarks.latency import percentile
 from benchmarks.load import Alarm, due_of, run_load, schedule, stamp
 from benchmarks.model import LAYERS, SITE, Costs, Line, MissingRow, fit, needs
@@ -140,6 +140,37 @@ def test_memory_is_traced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     bare, ours = (float(cell.replace(",", "")) for cell in line.split("|")[2:4])
     assert bare == 0
     assert 500 < ours < 10_000
+
+
+# Broadcasts in turn
+
+
+@pytest.mark.untraced
+def test_broadcasts_of_all_kinds_are_held_against_one_another(capsys: pytest.CaptureFixture[str]) -> None:
+    assert alternating.main(["--quick", "--rounds", "3"]) == 0
+    head, _, *lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert "of the limit" in head
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    assert [line[0] for line in cells] == ["limit", "memory", "streams", "pubsub"]
+    assert cells[0][4] == "1.000 (1.000-1.000)"
+    for _, first, last, *_ in cells:
+        assert 0 < float(first) <= float(last)
+
+
+def test_the_table_of_broadcasts_compares_within_each_round() -> None:
+    # The machine was half as fast in the second round, for both.
+    limit = [
+        alternating.Round(first=0.001, last=0.010, used=0.010),
+        alternating.Round(first=0.002, last=0.020, used=0.020),
+    ]
+    ours = [
+        alternating.Round(first=0.002, last=0.020, used=0.012),
+        alternating.Round(first=0.004, last=0.040, used=0.048),
+    ]
+    *_, line = alternating.as_table({"limit": limit, "memory": ours})
+    assert [cell.strip() for cell in line.split("|")[1:-1]] == [
+        "memory", "3.00", "30.00", "30.00", "0.500 (0.500-0.500)", "0.500",
+    ]  # fmt: skip
 
 
 # The model
