@@ -132,16 +132,17 @@ class Exchange:
 
     def receive(self, channel: str, wait: Callable[[str, L], R], loop: L) -> Parcel | R:
         """Take the oldest parcel of a channel, or let the receiver that ``wait(channel, loop)`` makes stand in line."""
+        board = self.board
         with self._lock:
             if self._inside:
                 _refuse("receive()")
             self._inside = True
             try:
-                entered = self.board.receive(channel, wait, loop)
+                entered = board.receive(channel, wait, loop)
             finally:
                 self._inside = False
-        if self.board.untold:
-            self._act(self.board.collect)
+        if board.untold:
+            self._act(board.collect)
         if self._deferred:
             self._catch_up()
         return entered

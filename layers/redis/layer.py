@@ -212,8 +212,12 @@ class RedisLayer(BaseChannelLayer):
     async def receive(self, channel: str) -> Message:
         loop = asyncio.get_running_loop()
         mailbox = self._by_loop.get(loop)
-        known = mailbox is not None and type(channel) is str and channel in mailbox.channels
-        if mailbox is None or not known or mailbox.mark not in channel:
+        if (
+            mailbox is None
+            or type(channel) is not str
+            or channel not in mailbox.channels
+            or mailbox.mark not in channel
+        ):
             mailbox = self._mailboxes.here()
             self._check_channel(mailbox, channel)
             owner = mailbox_id(channel)
@@ -224,7 +228,8 @@ class RedisLayer(BaseChannelLayer):
         exchange = mailbox.exchange
         entered = exchange.receive(channel, AsyncReceiver, loop)
         if isinstance(entered, Parcel):
-            return entered.open(exchange.deserialize)
+            template = entered.template
+            return template.copy() if template else entered.open(exchange.deserialize)
         # Written out in each layer: a coroutine between would cost a fifth of the messages per second.
         try:
             await entered.future

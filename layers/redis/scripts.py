@@ -61,8 +61,10 @@ if dropped + expired == 0 and state < FULL then return 0 end
 return {state, dropped, expired}
 """
 
+# Most groups have no plain channels: what serves these is defined after that is known, since to define it takes longer
+# than to post to a mailbox.
 _GROUP_SEND: Final = """
-local group, payload, own, policy = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local group, payload, own = ARGV[4], ARGV[5], ARGV[6]
 local key = S .. ':g:' .. group
 local address = 'g' .. group
 local members = redis.pcall('HGETALL', key)
@@ -75,8 +77,7 @@ if members.err then
   members = redis.call('HGETALL', key)
 end
 local number = broadcast(group, payload)
-local addressed, dropped, expired, closed = 0, 0, 0, 0
-local elsewhere, full = {}, {}
+local here, elsewhere = {}, {}
 for index = 1, #members, 2 do
   local member = members[index]
   local kind = string.sub(member, 1, 1)
@@ -89,16 +90,24 @@ for index = 1, #members, 2 do
       number = posted
     end
   elseif kind == 'c' then
-    local capacity, shift = string.match(members[index + 1], '^(%d+) ?(%-?%d*)$')
-    local state, old, late = put(name, nil, payload, tonumber(capacity), policy, tonumber(shift))
-    addressed, dropped, expired = addressed + 1, dropped + old, expired + late
-    if state == CLOSED then closed = closed + 1 end
-    if old > 0 then full[#full + 1] = name end
+    here[#here + 1] = index
   elseif kind == 'r' then
     elsewhere[#elsewhere + 1] = name
   end
 end
-if addressed == 0 and #elsewhere == 0 then return number end
+if #here + #elsewhere == 0 then return number end
+"""
+_TO_PLAIN_CHANNELS: Final = """
+local addressed, dropped, expired, closed = 0, 0, 0, 0
+local full = {}
+for _, index in ipairs(here) do
+  local name = string.sub(members[index], 2)
+  local capacity, shift = string.match(members[index + 1], '^(%d+) ?(%-?%d*)$')
+  local state, old, late = put(name, nil, payload, tonumber(capacity), ARGV[7], tonumber(shift))
+  addressed, dropped, expired = addressed + 1, dropped + old, expired + late
+  if state == CLOSED then closed = closed + 1 end
+  if old > 0 then full[#full + 1] = name end
+end
 return {number, addressed, dropped, expired, closed, full, elsewhere}
 """
 
@@ -415,7 +424,7 @@ def make_scripts(post: str, living: str, broadcast: str) -> Scripts:
     return Scripts(
         post=posting("post", _POST),
         send=storing("send", _SEND),
-        group_send=storing("group_send", broadcast, _GROUP_SEND),
+        group_send=posting("group_send", broadcast, _GROUP_SEND, _EXPIRY, HELD, _TO_PLAIN_CHANNELS),
         register=plain("register", LINEAGE, _REGISTER),
         refresh=plain("refresh", "local EXPIRY = tonumber(ARGV[5])\n", SWEEP, _LEAVE_GROUPS, _REFRESH),
         unregister=storing("unregister", _LEAVE_GROUPS, _UNREGISTER),

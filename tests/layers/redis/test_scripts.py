@@ -159,6 +159,21 @@ def test_a_group_send_serves_plain_channels(shard: Shard) -> None:
     assert shard.call("EXISTS", "j:far") == 0
 
 
+def test_a_group_send_serves_mailboxes_and_then_plain_channels(shard: Shard) -> None:
+    shard.run(SCRIPTS.plain_join, "group", "jobs", "c", 5)
+    for mailbox in ("m1", "m2"):
+        shard.register(mailbox)
+        shard.run(SCRIPTS.join, mailbox, "group")
+    shard.own("jobs", "m1")
+    shard.call("DEL", "l:m2")
+    # The number is that of the group's entry, not of the one for the plain channel.
+    assert shard.group_send("group", "hello", own="m1") == [2, 1, 0, 0, 0, [], []]
+    (group, plain) = shard.posted("m1")
+    assert group == (2, "ggroup", "hello")
+    assert (plain[0], plain[1][0], plain[1][-4:], plain[2]) == (3, "p", "jobs", "hello")
+    assert sorted(shard.call("HKEYS", "g:group")) == [b"cjobs", b"mm1"]
+
+
 def test_a_mailbox_that_is_let_in_is_not_taken_out_by_what_it_did_before(shard: Shard) -> None:
     shard.register("m1")
     shard.run(SCRIPTS.join, "m1", "group")
