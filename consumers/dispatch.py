@@ -35,7 +35,12 @@ HANDLER_TIMEOUT = 5.0
 BURST = 128
 
 
-class Dispatcher:
+class _Front:
+    # What a broadcast looks at, together at the front of each object: see sealane.layers.inbox.
+    __slots__ = ("busy", "context", "forward", "idle", "pushed_names", "target")
+
+
+class Dispatcher(_Front):
     """Feed the messages of one client and of one pushing source to handlers, one at a time.
 
     :meth:`run` is awaited once, in the task of the connection, and returns only by raising: the exception of a handler
@@ -66,17 +71,11 @@ class Dispatcher:
         "_read_ahead",
         "_reading",
         "_receive",
-        "busy",
-        "context",
         "dispatch_pushed",
-        "forward",
-        "idle",
         "inbox",
         "outcome",
-        "pushed_names",
         "ready",
         "standby",
-        "target",
     )
 
     def __init__(
@@ -143,10 +142,9 @@ class Dispatcher:
         #: Takes a message that is a frame, ready to be sent, while the connection is open and such messages need no
         #: handler.
         self.forward: Callable[[Message], Awaitable[None]] | None = None
-        #: Where the idle one of the two tasks waits; None while both are at work, or there is only one.
+        #: The idle one of the two tasks, and where it waits; None while both are at work, or there is only one.
+        self.idle: asyncio.Task[Any] | None = None
         self.standby: asyncio.Future[None] | None = None
-        #: Which one that is.
-        self.idle: asyncio.Task[Any] | Any = None
         #: The context that handlers run in.
         self.context = task_context(self._owner)
         self.outcome: BaseException | None = None
@@ -302,7 +300,7 @@ class Dispatcher:
             await standby
         except BaseException as error:
             if self.standby is standby:
-                self.standby = None
+                self.standby = self.idle = None
             if self._handed is None:
                 raise
             # This task was cancelled, so the handler that it has to go on with is.
@@ -310,7 +308,7 @@ class Dispatcher:
         else:
             # The other task may have come to stand by since this one was woken.
             if self.standby is standby:
-                self.standby = None
+                self.standby = self.idle = None
             if self._handed is not None:
                 await self._take_over(None)
 
