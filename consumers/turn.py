@@ -64,6 +64,7 @@ class DispatchTurn(Turn):
             for dispatcher in dispatchers:
                 # The handler runs as if in this task, which goes on with it where it waits.
                 step_in(loop, dispatcher.idle)
+                dispatcher.used = True
                 try:
                     message = copy()
                     if is_frame and (forward := dispatcher.forward) is not None:
