@@ -74,6 +74,27 @@ async def test_a_task_that_a_handler_made_which_waited_ends_after_the_next_messa
     assert await member.end() is None
 
 
+@pytest.mark.parametrize("way", ["fails", "is cancelled"])
+async def test_a_client_that_is_lost_after_a_handler_waited_ends_the_run(layer: InMemoryChannelLayer, way: str) -> None:
+    lost: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+
+    class Loses(Connection):
+        async def receive(self) -> Message:
+            return await (lost if self.arriving.empty() else self.arriving.get())
+
+    member = Loses(Waits)
+    member.text("wait")
+    await until(lambda: len(member.sent) == 2)
+    await turns()
+    if way == "fails":
+        lost.set_exception(ZeroDivisionError())
+    else:
+        lost.cancel()
+    async with asyncio.timeout(5):
+        with pytest.raises(ZeroDivisionError if way == "fails" else asyncio.CancelledError):
+            await member.task
+
+
 async def test_a_task_that_is_of_use_stays(layer: InMemoryChannelLayer) -> None:
     member = Connection(Member)
     await idle(layer, member)
