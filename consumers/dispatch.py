@@ -13,9 +13,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import Any
 
-from sealane.consumers.ending import finish
 from sealane.consumers.message_queue import Failure, MessageQueue
-from sealane.consumers.stepping import THROUGH, Rest, go_on, start, task_context
+from sealane.consumers.pair import Pair
+from sealane.consumers.stepping import THROUGH, Rest, go_on, start
 from sealane.consumers.turn import CLIENT, IDLE, PUSHED, turn_of
 from sealane.exceptions import HandlerCancelled, StopConsumer
 from sealane.layers.gap import Gap
@@ -28,14 +28,11 @@ __all__ = ["BURST", "Dispatcher"]
 READ_AHEAD = 32
 READ_AHEAD_BYTES = 256 * 1024
 
-#: Seconds that a handler may take to end after its cancellation.
-HANDLER_TIMEOUT = 5.0
-
 #: Messages dispatched in a row before the other tasks of the event loop get a turn.
 BURST = 128
 
 
-class Dispatcher:
+class Dispatcher(Pair):
     """Feed the messages of one client and of one pushing source to handlers, one at a time.
 
     :meth:`run` is awaited once, in the task of the connection, and returns only by raising: the exception of a handler
@@ -53,30 +50,18 @@ class Dispatcher:
         "_client_names",
         "_dispatch_client",
         "_failed",
-        "_handed",
-        "_helper",
         "_is_due",
         "_last",
-        "_loop",
         "_missed",
         "_overflowed",
-        "_owner",
         "_queue",
         "_queued_bytes",
         "_read_ahead",
         "_reading",
         "_receive",
-        "busy",
-        "context",
         "dispatch_pushed",
-        "forward",
-        "idle",
         "inbox",
-        "outcome",
-        "pushed_names",
         "ready",
-        "standby",
-        "target",
     )
 
     def __init__(
@@ -105,6 +90,7 @@ class Dispatcher:
         ``housekeeping`` is a pair: what says after a handler that waited whether there is any, and what does it then.
         ``burst`` is how many messages are dispatched in a row before the other tasks of the event loop get a turn.
         """
+        super().__init__()
         self._receive = receive
         self._dispatch_client = dispatch_client
         self._failed = failed
@@ -118,20 +104,12 @@ class Dispatcher:
         self._queued_bytes = 0
         self._reading = False  # a task is with the client: it waits in receive(), or runs a handler that does not wait
         self._last = False  # the client's last message was read
-        self._handed: Rest | None = None  # what the idle task has to do first when it is woken
-        self._helper: asyncio.Task[None] | None = None
-        self._loop = asyncio.get_running_loop()
-        self._owner = asyncio.current_task()
-        if self._owner is None:
-            raise RuntimeError("A dispatcher is made in an asyncio task")
 
         # What follows is for the turn of the event loop too.
         #: What the pushing source fills; set it, or call :meth:`own`, before anything calls :meth:`wake`.
         self.inbox: MessageQueue | None = None
         #: The inbox or the queue may hold something.
         self.ready = False
-        #: Whose message is in a handler.
-        self.busy = IDLE
         #: An object that has handlers, and their names by message type.
         self.target: Any = None
         self._client_names: Mapping[str, str] | None = None
@@ -143,13 +121,6 @@ class Dispatcher:
         #: Takes a message that is a frame, ready to be sent, while the connection is open and such messages need no
         #: handler.
         self.forward: Callable[[Message], Awaitable[None]] | None = None
-        #: Where the idle one of the two tasks waits; None while both are at work, or there is only one.
-        self.standby: asyncio.Future[None] | None = None
-        #: Which one that is.
-        self.idle: asyncio.Task[Any] | Any = None
-        #: The context that handlers run in.
-        self.context = task_context(self._owner)
-        self.outcome: BaseException | None = None
 
     def __repr__(self) -> str:
         states = [
@@ -186,39 +157,12 @@ class Dispatcher:
         # Here, outside of "except": it keeps the cause that it came with.
         raise outcome
 
-    async def close(self, error: BaseException) -> BaseException:
-        """End what is left after :meth:`work` raised an error. Returns what ended the run, which may be another one.
+    async def work(self, *, helping: bool = False) -> None:
+        """Read and dispatch until something ends it, which is raised; :meth:`close` must follow.
 
-        A caller that is cancelled meanwhile is told when all has ended.
+        ``helping``: in the second task, which leaves the reading to the first one where that has nothing else to do,
+        and returns where it was dismissed.
         """
-        owner = self._owner
-        assert owner is not None
-        if self.outcome is None or (owner.uncancel() > 0 and isinstance(error, asyncio.CancelledError)):
-            self._end(error)
-        helper = self._helper
-        if helper is not None:
-            helper.cancel()
-            await finish(helper, HANDLER_TIMEOUT, "A cancelled handler")
-        assert self.outcome is not None
-        return self.outcome
-
-    async def _help(self) -> None:
-        try:
-            await self.work()
-        except BaseException as error:
-            if self.outcome is not None or isinstance(error, GeneratorExit):
-                raise  # run() is over and ends this task, or the event loop is gone
-            self._end(error)
-            assert self._owner is not None
-            self._owner.cancel()
-
-    def _end(self, error: BaseException) -> None:
-        """Note what ended the run; no message is started any more."""
-        self.outcome = error
-        self.busy = PUSHED
-
-    async def work(self) -> None:
-        """Read and dispatch until something ends it, which is raised; :meth:`close` must follow."""
         receive = self._receive
         dispatch = self._dispatch_client
         target: Any = self.target
@@ -226,20 +170,21 @@ class Dispatcher:
         # False, and the type of no message: it stands for what is not a frame.
         other: Any = []
         method, frame = dispatch, other
-        watched = self._read_ahead is not None
-        burst = self._burst
-        clients_turn = False
+        # Where the client is not read ahead, the two sources take turns, and so do the tasks.
+        helping = helping and self._read_ahead is not None
+        burst = 1 if helping else self._burst
+        clients_turn = dismissed = False
         message: Message | None
         steps: Generator[Any, None, None] | None
         while self.outcome is None:
             if not clients_turn and not self.busy and (self.ready or self._queue):
                 await self._drain()
-                if not watched and self._may_read():
+                if self._read_ahead is None and self._may_read():
                     # A client that is not read ahead would wait for as long as the inbox has something.
                     clients_turn = True
                     if self.ready:
                         self.rouse()
-            elif self._may_read():
+            elif self._may_read() and not (helping and self.standby is not None):
                 clients_turn = False
                 # The path of most messages of most connections: this task reads, and dispatches what it read.
                 self._reading = True
@@ -277,7 +222,9 @@ class Dispatcher:
                         self._reading = False
                         if rest is not None:
                             await self._finish(rest)
-                        if not burst:
+                        if helping:
+                            burst = 1
+                        elif not burst:
                             burst = self._burst
                             await asyncio.sleep(0)
                         self.busy = IDLE
@@ -290,29 +237,21 @@ class Dispatcher:
                 message = steps = rest = waits_for = None
             else:
                 clients_turn = False
-                await self._stand_by()
+                if self._may_read():
+                    self.rouse()  # the other task: it is to read
+                if dismissed:
+                    self._helper = None
+                    return
+                standby = self._stand_by()
+                try:
+                    dismissed = await standby
+                except BaseException as error:
+                    await self._roused(standby, error)
+                else:
+                    await self._roused(standby)
+                del standby
         # The other task ended the run, and the source did not let the cancellation through.
         raise self.outcome
-
-    async def _stand_by(self) -> None:
-        """Wait until there is something to do, and do at once what was handed over."""
-        self.idle = asyncio.current_task()
-        standby = self.standby = self._loop.create_future()
-        try:
-            await standby
-        except BaseException as error:
-            if self.standby is standby:
-                self.standby = None
-            if self._handed is None:
-                raise
-            # This task was cancelled, so the handler that it has to go on with is.
-            await self._take_over(error)
-        else:
-            # The other task may have come to stand by since this one was woken.
-            if self.standby is standby:
-                self.standby = None
-            if self._handed is not None:
-                await self._take_over(None)
 
     async def _take_over(self, error: BaseException | None) -> None:
         rest, self._handed = self._handed, None
@@ -457,12 +396,6 @@ class Dispatcher:
         if not self.busy:
             self.rouse()
 
-    def go_on_with(self, rest: Rest) -> None:
-        """Have the idle task do the rest of a message that was started for it."""
-        self.busy = PUSHED
-        self._handed = rest
-        self.rouse()
-
     def stop(self, error: BaseException) -> bool:
         """End the run with an exception, after what was read before and after the handler that runs now.
 
@@ -473,16 +406,6 @@ class Dispatcher:
         self._put_aside(Failure(error, self._pushed()))
         self.wake()
         return True
-
-    def rouse(self) -> None:
-        """Wake the idle task, or start it where there is none yet."""
-        standby = self.standby
-        if standby is not None:
-            if not standby.done():
-                standby.set_result(None)
-        elif self._helper is None and self.outcome is None:
-            # Not loop.create_task(): an eager task factory would run it here, inside somebody else's step.
-            self._helper = asyncio.Task(self._help(), loop=self._loop, name="sealane-dispatch", context=self.context)
 
 
 async def _nothing() -> None:

@@ -6,11 +6,11 @@ inbox, then starts their handlers one after the other: in one callback, without 
 
 import asyncio
 import weakref
-from asyncio import _enter_task, _leave_task  # for those who extend asyncio, say its docs
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sealane.consumers.connection import is_ready_frame
+from sealane.consumers.identity import step_in, step_out
 from sealane.consumers.stepping import THROUGH, Rest, hold
 from sealane.layers.exchange import Exchange
 from sealane.layers.parcel import Parcel
@@ -53,35 +53,38 @@ class DispatchTurn(Turn):
     def _start(self, parcel: Parcel, dispatchers: "list[Dispatcher]") -> None:
         """Start the handler of one message for each of several dispatchers."""
         loop = self.loop
+        # For each dispatcher less than a dozen lines are carried out, so that looking up a name tells.
+        first_step, through = next, THROUGH
         copy = parcel.copier(self.exchange.deserialize)
         is_frame = parcel.template and is_ready_frame(parcel.template)
         message: Message = {}  # what on_error() gets where it cannot be opened
         names: Any = _NO_NAMES
         name = ""
-        for dispatcher in dispatchers:
-            # The handler runs as if in this task, which goes on with it where it waits.
-            task = dispatcher.idle
-            _enter_task(loop, task)
-            try:
-                message = copy()
-                if is_frame and (forward := dispatcher.forward) is not None:
-                    steps = forward(message).__await__()
-                elif dispatcher.pushed_names is names:
-                    steps = getattr(dispatcher.target, name)(message).__await__()
+        try:
+            for dispatcher in dispatchers:
+                # The handler runs as if in this task, which goes on with it where it waits.
+                step_in(loop, dispatcher.idle)
+                dispatcher.used = True
+                try:
+                    message = copy()
+                    if is_frame and (forward := dispatcher.forward) is not None:
+                        steps = forward(message).__await__()
+                    elif dispatcher.pushed_names is names:
+                        steps = getattr(dispatcher.target, name)(message).__await__()
+                    else:
+                        # Most are of one class, so that its table is asked once.
+                        names, name = _look_up(dispatcher, message.get("type"))
+                        start = getattr(dispatcher.target, name) if name else dispatcher.dispatch_pushed
+                        steps = start(message).__await__()
+                    waits_for = dispatcher.context.run(first_step, steps, through)
+                except BaseException as error:
+                    dispatcher.go_on_with(Rest(message, error))
                 else:
-                    # Most are of one class, so that its table is asked once.
-                    names, name = _look_up(dispatcher, message.get("type"))
-                    start = getattr(dispatcher.target, name) if name else dispatcher.dispatch_pushed
-                    steps = start(message).__await__()
-                waits_for = dispatcher.context.run(next, steps, THROUGH)
-            except BaseException as error:
-                dispatcher.go_on_with(Rest(message, error))
-            else:
-                if waits_for is not THROUGH:
-                    hold(waits_for)
-                    dispatcher.go_on_with(Rest(message, None, steps, waits_for))
-            finally:
-                _leave_task(loop, task)
+                    if waits_for is not through:
+                        hold(waits_for)
+                        dispatcher.go_on_with(Rest(message, None, steps, waits_for))
+        finally:
+            step_out(loop)
 
 
 #: The table of no dispatcher.

@@ -21,7 +21,14 @@ __all__ = ["Group", "Inbox"]
 _FEW = 8
 
 
-class Inbox:
+class _Front:
+    # What a broadcast looks at. The slots of a base class come first in an object, so that these share a line of the
+    # processor's cache, or two, rather than being spread over four: with thousands of channels that is what it waits
+    # for.
+    __slots__ = ("head", "owner", "rest", "scheduled", "special")
+
+
+class Inbox(_Front):
     """The messages that wait for one channel.
 
     ``attach()`` gives it to the channel's one owner, who calls ``take()`` until that returns None, and again after
@@ -37,17 +44,12 @@ class Inbox:
         "exchange",
         "gap",
         "groups",
-        "head",
         "ledger",
         "loop",
         "name",
         "overflowed",
-        "owner",
         "receiver",
         "receivers",
-        "rest",
-        "scheduled",
-        "special",
         "turn",
         "wake",
         "warned",

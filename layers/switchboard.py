@@ -215,13 +215,13 @@ class Switchboard:
         counters = self.counters
         due = Due([], [])
         current: object = due
-        append = due.others.append
+        owners: list[Any] = []
         # Beside the loop of group_send() this one is what a broadcast costs.
         for inbox in inboxes:
             owner = inbox.owner
             if owner is None:
                 continue  # the channel was closed meanwhile
-            if owner.busy or owner.standby is None or inbox.rest is not None:
+            if owner.busy or owner.idle is None or inbox.rest is not None:
                 due.others.append(owner)
                 continue
             parcel = inbox.head
@@ -234,11 +234,10 @@ class Switchboard:
                     inbox.head = None
                     counters.dropped_expired += 1
                     continue
-                owners: list[Any] = []
+                current, owners = parcel, []
                 due.parcels.append((parcel, owners))
-                current, append = parcel, owners.append
             inbox.head = None
-            append(owner)
+            owners.append(owner)
         counters.delivered += sum(len(owners) for _, owners in due.parcels)
         return due
 

@@ -19,8 +19,8 @@ class Owner(Protocol):
 
     #: Whether it is at work, so that it takes nothing now.
     busy: int
-    #: None where nobody would go on with a message either.
-    standby: Any
+    #: Who would go on with a message; None where nobody would.
+    idle: Any
 
     def wake(self) -> None:
         """Have it look at its inbox by itself. Called in the thread of its loop."""
