@@ -19,6 +19,7 @@ __all__ = [
     "Delivery",
     "Lease",
     "Terms",
+    "require_most",
 ]
 
 #: How long a delivery is leased, in seconds, where ``receive_delivery()`` is told nothing.
@@ -199,6 +200,12 @@ class Terms(NamedTuple):
             layer.match_capacity(dead) or DEAD_LETTER_CAPACITY,
             layer.match_expiry(dead) or DEAD_LETTER_EXPIRY,
         )
+
+
+def require_most(most: object) -> None:
+    """Raise InvalidDeliveryOption for what is no number of messages to take at once."""
+    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+        raise InvalidDeliveryOption("most", most, "a whole number of messages, 1 or more")
 
 
 def _seconds(option: str, value: object, *, zero: bool = False) -> float:
