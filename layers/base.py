@@ -169,8 +169,9 @@ class BaseChannelLayer(NameChecks, ABC):
         max_deliveries: 5 by default; None for no end.
         dead_letter_channel: ``<channel>.dead`` by default.
 
-        Raises InvalidName (a TypeError) for a name that is not valid, for a channel with a ``!`` in its name, and where
-        the name of the dead-letter channel would be too long; InvalidDeliveryOption (a ValueError) for a number that it
+        Raises InvalidName (a TypeError) for a name that is not valid, for a channel with a ``!`` in its name, where the
+        name of the dead-letter channel would be too long, and for one whose own dead letters come to this channel, as
+        ``jobs`` for ``jobs.dead``; InvalidDeliveryOption (a ValueError) for a number that it
         cannot use; ChannelClosed where the channel or the layer becomes closed meanwhile.
 
         It is optional for a layer: one that has it lists "acknowledgements" in ``extensions``. Here it raises

@@ -115,7 +115,7 @@ async def test_workers_that_come_and_go_lose_and_double_nothing(redis_layer: Red
         while len(Jobs.seen) < 300:
             goal = min(300, len(Jobs.seen) + 7)
             async with Worker(Jobs.as_asgi(), ["jobs"], redis_layer, concurrency=3, prefetch=20, ack=ack):
-                while len(Jobs.seen) < goal:  # noqa: ASYNC110 - a consumer tells nobody
+                while len(Jobs.seen) < goal:
                     await asyncio.sleep(0.001)
             stops += 1
     assert stops > 3
