@@ -229,7 +229,10 @@ class Station:
                 # Before it was cancelled, or in spite of it.
                 outcome = Outcome(taken=True, over=True, error=None)
         if outcome is None or not outcome.taken:
-            await job.hand_back(begun=begun)
+            if begun and instance is not None and instance.running:
+                job.leave()
+            else:
+                await job.hand_back(begun=begun)
             return
         try:
             async with asyncio.timeout(self._options.cancel_timeout):

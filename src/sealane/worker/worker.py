@@ -54,7 +54,8 @@ class Worker:
     Stopping
         ``stop()``, or the end of the ``async with`` block: nothing more is taken, what waits in the worker is handed
         back, and what runs has ``shutdown_timeout`` seconds to end. Then it is cancelled, and handed back with ``ack``.
-        Cancelling ``handle()`` does the latter at once.
+        Cancelling ``handle()`` does the latter at once. Nothing can stop a thread: a message whose handler still runs
+        after ``cancel_timeout`` seconds is not handed back, but comes again when its lease ends.
     """
 
     def __init__(
