@@ -1,8 +1,9 @@
 """How far a consumer is with a message of its worker, as it tells the worker that runs it."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Final
+from typing import Any, Final
 
 from sealane.types import Message
 
@@ -16,13 +17,15 @@ class Handling:
     failed. Its worker must not take that for the failure of a job whose handler has returned, or has never begun.
     """
 
-    __slots__ = ("begun", "reported", "returned")
+    __slots__ = ("begun", "reported", "returned", "threads")
 
     def __init__(self) -> None:
         #: Whether the application says so at all: one that is no consumer of Sealane does not.
         self.reported = False
         self.begun = False
         self.returned = False
+        #: Threads that went on when the handler was cancelled, each as the task that waits for it.
+        self.threads: set[asyncio.Task[Any]] = set()
 
     def reset(self) -> None:
         """Begin with another message."""

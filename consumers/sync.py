@@ -63,6 +63,9 @@ class SyncConsumer(AsyncConsumer):
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             task.add_done_callback(functools.partial(self._finished_late, args))
+            if self._job_handling is not None and not task.done():
+                self._job_handling.threads.add(task)
+                task.add_done_callback(self._job_handling.threads.discard)
             raise
 
     def _finished_late(self, args: tuple[Any, ...], task: asyncio.Task[Any]) -> None:

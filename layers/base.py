@@ -9,7 +9,7 @@ from typing import ClassVar, Self, TypeVar, get_args
 
 from sealane.exceptions import AcknowledgementsUnsupported, InvalidChannelLayerError, MessageTooLarge
 from sealane.layers.blocking import BridgedSyncChannelLayer, SyncChannelLayer
-from sealane.layers.delivery import MAX_DELIVERIES, VISIBILITY_TIMEOUT, Delivery
+from sealane.layers.delivery import MAX_DELIVERIES, VISIBILITY_TIMEOUT, Delivery, require_most
 from sealane.layers.inbox import Inbox
 from sealane.layers.name_checks import NameChecks
 from sealane.layers.notices import OverflowPolicy
@@ -127,6 +127,16 @@ class BaseChannelLayer(NameChecks, ABC):
         Cancelled, it loses no message. Raises ChannelClosed where the channel is closed, or becomes so meanwhile.
         """
 
+    async def receive_many(self, channel: str, most: int) -> list[Message]:
+        """Wait for a message on a channel, and return it and what is there behind it: ``most`` messages at most.
+
+        In the order of the channel; otherwise as ``most`` calls of ``receive()``, at less cost where a layer can do
+        that. Here it takes one. One that cannot be decoded raises UndecodableMessage where it is the first, and is left
+        to the next call otherwise. Raises InvalidDeliveryOption (a ValueError) for a number below 1.
+        """
+        require_most(most)
+        return [await self.receive(channel)]
+
     async def receive_delivery(
         self,
         channel: str,
@@ -159,14 +169,38 @@ class BaseChannelLayer(NameChecks, ABC):
         max_deliveries: 5 by default; None for no end.
         dead_letter_channel: ``<channel>.dead`` by default.
 
-        Raises InvalidName (a TypeError) for a name that is not valid, for a channel with a ``!`` in its name, and where
-        the name of the dead-letter channel would be too long; InvalidDeliveryOption (a ValueError) for a number that it
+        Raises InvalidName (a TypeError) for a name that is not valid, for a channel with a ``!`` in its name, where the
+        name of the dead-letter channel would be too long, and for one whose own dead letters come to this channel, as
+        ``jobs`` for ``jobs.dead``; InvalidDeliveryOption (a ValueError) for a number that it
         cannot use; ChannelClosed where the channel or the layer becomes closed meanwhile.
 
         It is optional for a layer: one that has it lists "acknowledgements" in ``extensions``. Here it raises
         AcknowledgementsUnsupported (a NotImplementedError).
         """
         raise AcknowledgementsUnsupported(type(self).__name__)
+
+    async def receive_deliveries(
+        self,
+        channel: str,
+        most: int,
+        *,
+        visibility_timeout: float = VISIBILITY_TIMEOUT,
+        max_deliveries: int | None = MAX_DELIVERIES,
+        dead_letter_channel: str | None = None,
+    ) -> list[Delivery]:
+        """Wait for a message on a named channel, and return it and what is there behind it, each under a lease.
+
+        They are ``most`` at most, in the order of the channel; otherwise as ``most`` calls of ``receive_delivery()``,
+        at less cost where a layer can do that. Here it takes one. Raises InvalidDeliveryOption for a number below 1.
+        """
+        require_most(most)
+        delivery = await self.receive_delivery(
+            channel,
+            visibility_timeout=visibility_timeout,
+            max_deliveries=max_deliveries,
+            dead_letter_channel=dead_letter_channel,
+        )
+        return [delivery]
 
     @abstractmethod
     async def new_channel(self, prefix: str = "specific") -> str:

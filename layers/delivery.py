@@ -19,6 +19,7 @@ __all__ = [
     "Delivery",
     "Lease",
     "Terms",
+    "require_most",
 ]
 
 #: How long a delivery is leased, in seconds, where ``receive_delivery()`` is told nothing.
@@ -166,8 +167,8 @@ class Terms(NamedTuple):
     ) -> Self:
         """Check what ``receive_delivery()`` was given.
 
-        Raises InvalidName for a channel that is not named or a name that is not valid, InvalidDeliveryOption for a
-        number that cannot be used.
+        Raises InvalidName for a channel that is not named, a name that is not valid and a dead-letter channel whose own
+        dead letters come to ``channel``, InvalidDeliveryOption for a number that cannot be used.
         """
         layer.require_valid_channel_name(channel)
         if "!" in channel:
@@ -187,6 +188,13 @@ class Terms(NamedTuple):
             layer.require_valid_channel_name(dead)
             if "!" in dead or dead == channel:
                 raise InvalidName("Channel", dead, "the dead letters need another channel, without a '!' in its name")
+            if _died_in(dead, channel):
+                raise InvalidName(
+                    "Channel",
+                    dead,
+                    f"the dead letters of {channel!r} need another channel: this one's own come there, so a letter "
+                    "would go to and fro without end, each time within another letter",
+                )
         if max_deliveries is not None and (
             isinstance(max_deliveries, bool) or not isinstance(max_deliveries, int) or not 0 < max_deliveries <= _MOST
         ):
@@ -199,6 +207,21 @@ class Terms(NamedTuple):
             layer.match_capacity(dead) or DEAD_LETTER_CAPACITY,
             layer.match_expiry(dead) or DEAD_LETTER_EXPIRY,
         )
+
+
+def _died_in(channel: str, dead: str) -> bool:
+    """Return whether the dead letters of a channel come to another by default, or their dead letters do."""
+    while dead.endswith(DEAD_LETTER_SUFFIX):
+        dead = dead.removesuffix(DEAD_LETTER_SUFFIX)
+        if dead == channel:
+            return True
+    return False
+
+
+def require_most(most: object) -> None:
+    """Raise InvalidDeliveryOption for what is no number of messages to take at once."""
+    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+        raise InvalidDeliveryOption("most", most, "a whole number of messages, 1 or more")
 
 
 def _seconds(option: str, value: object, *, zero: bool = False) -> float:

@@ -1,4 +1,4 @@
-"""``receive_delivery()`` of the Redis layers, and the lease of what it returns."""
+"""``receive_deliveries()`` of the Redis layers, and the leases of what it returns."""
 
 import time
 from typing import TYPE_CHECKING, Any
@@ -14,13 +14,14 @@ from sealane.layers.redis.script import Script
 if TYPE_CHECKING:
     from sealane.layers.redis.layer import RedisLayer
 
-__all__ = ["receive_delivery"]
+__all__ = ["receive_deliveries"]
 
 
-async def receive_delivery(layer: "RedisLayer", channel: str, terms: Terms) -> Delivery:
-    """Wait for a message, and return it under a lease. What cannot be read goes to the dead letters.
+async def receive_deliveries(layer: "RedisLayer", channel: str, terms: Terms, most: int) -> list[Delivery]:
+    """Wait for a message, and return it, and what is there behind it, under leases: up to ``most``.
 
-    Raises InvalidDeliveryOption where the dead letters would be on another server: one script moves them.
+    What cannot be read goes to the dead letters. Raises InvalidDeliveryOption where these would be on another server:
+    one script moves them.
     """
     options = layer.options
     of_channel = options.shards.of_channel
@@ -32,27 +33,42 @@ async def receive_delivery(layer: "RedisLayer", channel: str, terms: Terms) -> D
             f"a channel on the same server as {channel!r}, which {channel + '.dead'!r} always is. With several "
             "servers, or in a Cluster, another name may be on another one",
         )
+    leasing = layer.here().plain.leasing
     while True:
-        leased = await layer.here().plain.leasing.receive(channel, terms)
-        lease = _RedisLease(layer, leased)
-        data = options.unseal(leased.data, f"channel {channel!r}")
-        if data is None:
-            await lease.reject(dead_letters.UNDECRYPTABLE)
-            continue
+        taken = await leasing.receive(channel, terms, most)
+        found: list[Delivery] = []
+        unreadable: list[tuple[_RedisLease, str]] = []
+        for leased in taken:
+            lease = _RedisLease(layer, leased)
+            data = options.unseal(leased.data, f"channel {channel!r}")
+            if data is None:
+                unreadable.append((lease, dead_letters.UNDECRYPTABLE))
+                continue
+            try:
+                message = Parcel(data, 0.0, 0, False).open(options.deserialize)
+            except UndecodableMessage as exc:
+                layer.undecodable.note(channel, dead, exc)
+                unreadable.append((lease, dead_letters.UNDECODABLE))
+                continue
+            found.append(
+                Delivery(
+                    channel,
+                    message,
+                    lease,
+                    id=leased.stamp,
+                    attempt=leased.attempt,
+                    first_seen=leased.first_seen / 1000,
+                )
+            )
         try:
-            message = Parcel(data, 0.0, 0, False).open(options.deserialize)
-        except UndecodableMessage as exc:
-            layer.undecodable.note(channel, dead, exc)
-            await lease.reject(dead_letters.UNDECODABLE)
-            continue
-        return Delivery(
-            channel,
-            message,
-            lease,
-            id=leased.stamp,
-            attempt=leased.attempt,
-            first_seen=leased.first_seen / 1000,
-        )
+            for lease, reason in unreadable:
+                await lease.reject(reason)
+        except BaseException:
+            # Cancelled, or the server does not answer: the others are not lost with it.
+            leasing.release(leased for leased in taken if any(leased.stamp == delivery.id for delivery in found))
+            raise
+        if found:
+            return found
 
 
 class _RedisLease(Lease):

@@ -94,7 +94,7 @@ class Guest:
             self._due = time.monotonic() + options.lease / 3000
             self._waits = True
             reply = self._link.run(
-                self._scripts.take, options.maxlen, options.expiry, self._channel, self._id, options.remembered
+                self._scripts.take, options.maxlen, options.expiry, self._channel, self._id, options.remembered, 1
             )
             state, expired, *others = reply if isinstance(reply, list) else (reply, 0)
             self._count(dropped_expired=expired)

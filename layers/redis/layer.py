@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from sealane.exceptions import ChannelClosed, ChannelFull, ChannelLayerUnavailable
 from sealane.layers.base import BaseChannelLayer
 from sealane.layers.counters import Counters
-from sealane.layers.delivery import MAX_DELIVERIES, VISIBILITY_TIMEOUT, Delivery, Terms
+from sealane.layers.delivery import MAX_DELIVERIES, VISIBILITY_TIMEOUT, Delivery, Terms, require_most
 from sealane.layers.inbox import Inbox
 from sealane.layers.leasing import UndecodableLog
 from sealane.layers.notices import OverflowPolicy
@@ -21,7 +21,7 @@ from sealane.layers.parcel import Parcel
 from sealane.layers.receiver import AsyncReceiver
 from sealane.layers.redis.blocking import RedisSyncChannelLayer
 from sealane.layers.redis.branch import Branch
-from sealane.layers.redis.delivering import receive_delivery
+from sealane.layers.redis.delivering import receive_deliveries
 from sealane.layers.redis.flush import flush
 from sealane.layers.redis.full import FullLog
 from sealane.layers.redis.health import Health, ShardHealth, examine
@@ -241,6 +241,14 @@ class RedisLayer(BaseChannelLayer):
             raise ChannelClosed(channel)
         return entered.parcel.open(exchange.deserialize)
 
+    async def receive_many(self, channel: str, most: int) -> list[Message]:
+        require_most(most)
+        mailbox = self._mailboxes.here()
+        self._check_channel(mailbox, channel)
+        if mailbox_id(channel) is not None:
+            return [await self.receive(channel)]
+        return await mailbox.plain.receive_many(channel, most)
+
     async def receive_delivery(
         self,
         channel: str,
@@ -250,7 +258,20 @@ class RedisLayer(BaseChannelLayer):
         dead_letter_channel: str | None = None,
     ) -> Delivery:
         terms = Terms.of(self, channel, visibility_timeout, max_deliveries, dead_letter_channel)
-        return await receive_delivery(self, channel, terms)
+        return (await receive_deliveries(self, channel, terms, 1))[0]
+
+    async def receive_deliveries(
+        self,
+        channel: str,
+        most: int,
+        *,
+        visibility_timeout: float = VISIBILITY_TIMEOUT,
+        max_deliveries: int | None = MAX_DELIVERIES,
+        dead_letter_channel: str | None = None,
+    ) -> list[Delivery]:
+        require_most(most)
+        terms = Terms.of(self, channel, visibility_timeout, max_deliveries, dead_letter_channel)
+        return await receive_deliveries(self, channel, terms, most)
 
     def _owner(self, mailbox: Mailbox, identity: str, channel: str) -> Mailbox:
         """Return the mailbox of this process to which a channel belongs."""

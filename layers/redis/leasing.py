@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sealane.exceptions import ChannelClosed
@@ -32,6 +32,9 @@ _UNKNOWN: Final = 100
 #: Of how many leases it is remembered that they were given out here: an entry that is read again brings them again.
 _REMEMBERED: Final = 10_000
 
+#: How many messages are given out by one call at most: no call is to hold up the server for long.
+_MOST: Final = 128
+
 _Call = tuple[Script, tuple[Any, ...]]
 
 
@@ -52,20 +55,47 @@ class Leased(NamedTuple):
 
 
 class _Waiter:
-    """Somebody who waits for one delivery."""
+    """Somebody who waits for one delivery, and takes more where they are there."""
 
-    __slots__ = ("asked", "channel", "come", "entry", "future", "terms")
+    __slots__ = ("asked", "channel", "come", "entry", "future", "given", "kind", "leased", "most", "terms")
 
-    def __init__(self, channel: str, entry: str, terms: Terms, future: "asyncio.Future[Leased]") -> None:
+    def __init__(
+        self, channel: str, kind: str, entry: str, terms: Terms, most: int, future: "asyncio.Future[None]"
+    ) -> None:
         self.channel = channel
+        #: The same for all who wait under the same terms.
+        self.kind = kind
         #: What stands for it in the queue in Redis.
         self.entry = entry
         self.terms = terms
+        #: How many it takes; 0: it has gone.
+        self.most = most
+        #: Done when it has all that it is to get.
         self.future = future
         #: How many times it was entered there, or may have been: once given something, it may still be there.
         self.asked = 0
         #: Where the server did not know it when it was asked last: whether all has come that was on its way then.
         self.come: Callable[[], bool] | None = None
+        #: What has come for it, and how many the server says that it has posted; None: it has not said so yet. The two
+        #: come over different connections.
+        self.leased: list[Leased] = []
+        self.given: int | None = None
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether it takes one more, also where it has waited long enough, and has only not had a turn yet."""
+        return len(self.leased) < self.most
+
+    def check(self) -> None:
+        """End the waiting where all has come."""
+        count = len(self.leased)
+        if count >= self.most or (self.given is not None and count >= max(1, self.given)):
+            self.end()
+
+    def end(self) -> None:
+        """End the waiting, with what has come."""
+        if not self.future.done():
+            self.future.set_result(None)
 
 
 class Leasing:
@@ -95,20 +125,25 @@ class Leasing:
 
     # Whoever waits
 
-    async def receive(self, channel: str, terms: Terms) -> Leased:
-        """Wait for a message, and lease it. Cancelled, it loses none, and none counts as delivered."""
+    async def receive(self, channel: str, terms: Terms, most: int = 1) -> list[Leased]:
+        """Wait for a message, and lease it, and what is there behind it, up to ``most`` messages.
+
+        Cancelled, it loses none, and none counts as delivered.
+        """
         branch = self._branch(channel)
         branch.open()
         await branch.heard_from()
-        token = f"{self._tokens:x}"
+        kind = f"{hash(terms) & 0xFFFFFFFF:x}"
+        token = f"{self._tokens:x}.{kind}"
         self._tokens += 1
-        waiter = _Waiter(channel, self._entry(token, terms), terms, self.mailbox.loop.create_future())
-        call = branch.run(*self._lease(waiter))
+        future = self.mailbox.loop.create_future()
+        waiter = _Waiter(channel, kind, self._entry(token, terms), terms, min(most, _MOST), future)
+        call = branch.run(*self._lease(waiter, waiter.most))
         self._waiters[token] = waiter
         self.waiting[channel] += 1
         call.add_done_callback(lambda call: self._on_asked(waiter, call))
         try:
-            leased = await waiter.future
+            await waiter.future
         except BaseException as exc:
             leaving = self._leave(branch, waiter)
             if leaving and branch.link.connected and not isinstance(exc, GeneratorExit):
@@ -119,7 +154,7 @@ class Leasing:
             self._forget(token, waiter)
         if waiter.asked > 1:
             branch.try_run(self.scripts.unwait, channel, waiter.entry, 0)
-        return leased
+        return waiter.leased
 
     def _entry(self, token: str, terms: Terms) -> str:
         options = self.options
@@ -129,10 +164,11 @@ class Leasing:
             f"{terms.dead_letter_channel} {terms.capacity} {shift}"
         )
 
-    def _lease(self, waiter: _Waiter) -> tuple[Any, ...]:
+    def _lease(self, waiter: _Waiter, most: int) -> tuple[Any, ...]:
         options = self.options
         waiter.asked += 1
-        return self.scripts.lease, options.maxlen, options.expiry, waiter.channel, waiter.entry, options.remembered
+        channel, entry = waiter.channel, waiter.entry
+        return self.scripts.lease, options.maxlen, options.expiry, channel, entry, options.remembered, most
 
     def _forget(self, token: str, waiter: _Waiter) -> None:
         if self._waiters.pop(token, None) is not None:
@@ -143,11 +179,15 @@ class Leasing:
 
     def _leave(self, branch: "Branch", waiter: _Waiter) -> "list[asyncio.Future[Any]]":
         """Leave the queue; give back what was given meanwhile."""
-        future = waiter.future
+        waiter.most = 0
         calls = [branch.try_run(self.scripts.unwait, waiter.channel, waiter.entry, 0)]
-        if future.done() and not future.cancelled() and future.exception() is None:
-            calls.append(self._release(branch, future.result()))
+        calls += [self._release(branch, leased) for leased in waiter.leased]
         return [call for call in calls if call is not None]
+
+    def release(self, taken: Iterable[Leased]) -> None:
+        """Give messages back as if they had not been delivered, as far as that can be told to Redis now."""
+        for leased in taken:
+            self._release(self._branch(leased.channel), leased)
 
     def _release(self, branch: "Branch", leased: Leased) -> "asyncio.Future[Any] | None":
         options = self.options
@@ -169,7 +209,13 @@ class Leasing:
             return
         error = call.exception()
         if error is None:
-            self._heed(waiter.channel, call.result())
+            *reply, given = call.result()
+            self._heed(waiter.channel, reply)
+            if reply[0] != _FORGOTTEN:
+                waiter.given = given
+                waiter.check()
+        elif waiter.leased:
+            waiter.end()
         elif not waiter.future.done():
             waiter.future.set_exception(error)
 
@@ -195,7 +241,9 @@ class Leasing:
         if (stamp, lease) in self._given:
             return  # it was read again
         waiter = self._waiters.get(token)
-        if waiter is None or waiter.channel != channel or waiter.future.done() or branch.flushing:
+        if waiter is None or not waiter.takes_more:
+            waiter = self._other(channel, token)
+        if waiter is None or waiter.channel != channel or branch.flushing:
             self._release(branch, leased)
             if waiter is not None and not waiter.future.done():
                 self._ask_again(waiter)
@@ -204,7 +252,18 @@ class Leasing:
         if len(self._given) > _REMEMBERED:
             self._given.popitem(last=False)
         self.mailbox.counters.redelivered += leased.attempt > 1
-        waiter.future.set_result(leased)
+        waiter.leased.append(leased)
+        waiter.check()
+
+    def _other(self, channel: str, token: str) -> _Waiter | None:
+        """Return who else here gets what came too much for somebody: to give it back would let later ones pass it."""
+        kind = token.rpartition(".")[2]
+        for waiter in self._waiters.values():
+            if waiter.channel == channel and waiter.kind == kind and waiter.takes_more:
+                # It is still in the queue in Redis.
+                waiter.asked += 1
+                return waiter
+        return None
 
     def _here(self, branch: "Branch", due: int) -> float:
         """Return when something is due by the clock of this process."""
@@ -212,7 +271,7 @@ class Leasing:
         return time.monotonic() if offset is None else due / 1000 - offset
 
     def _ask_again(self, waiter: _Waiter) -> None:
-        call = self._branch(waiter.channel).try_run(*self._lease(waiter))
+        call = self._branch(waiter.channel).try_run(*self._lease(waiter, waiter.most))
         if call is not None:
             call.add_done_callback(lambda call: self._on_asked(waiter, call))
 
@@ -247,6 +306,11 @@ class Leasing:
         waiters = [
             waiter for waiter in self._waiters.values() if waiter.channel == channel and not waiter.future.done()
         ]
+        for waiter in waiters:
+            if waiter.leased:
+                # What is still to come may be lost.
+                waiter.end()
+        waiters = [waiter for waiter in waiters if not waiter.leased]
         entries = [waiter.entry for waiter in waiters]
         call = self._branch(channel).try_run(
             self.scripts.look, options.maxlen, options.expiry, channel, options.remembered, *entries
@@ -292,8 +356,12 @@ class Leasing:
         """Return the calls that enter those who wait for a delivery from a channel again."""
         calls: list[_Call] = []
         for waiter in self._waiters.values():
-            if waiter.channel == channel and not waiter.future.done():
-                script, *arguments = self._lease(waiter)
+            if waiter.channel == channel and waiter.leased:
+                waiter.end()
+            elif waiter.channel == channel and not waiter.future.done():
+                # Nobody takes this call's reply: it asks for one, which ends the waiting.
+                waiter.given = 0
+                script, *arguments = self._lease(waiter, 1)
                 calls.append((script, tuple(arguments)))
         return calls
 

@@ -186,9 +186,9 @@ end
 """
 
 LEASE: Final = """
-local channel, waiter, ttl = ARGV[3], ARGV[4], ARGV[5]
+local channel, waiter, ttl, most = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
 local mailbox, terms = string.match(waiter, '^(%S+) %S+ %d+ (.+)$')
-if not living(mailbox) then return {3, -1, 0, 0, 0} end
+if not living(mailbox) then return {3, -1, 0, 0, 0, 0} end
 local waiters = S .. ':w:' .. channel
 -- It may have been asked before. And a server whose memory is full lets a script go on that has written something which
 -- takes none.
@@ -196,10 +196,19 @@ redis.call('LREM', waiters, 0, waiter)
 redis.call('SET', S .. ':q:' .. channel, terms, 'PX', KEPT)
 live(S .. ':c:' .. channel, KEPT)
 local expired = clear(channel)
-redis.call('RPUSH', waiters, waiter)
+for _ = 1, most do redis.call('RPUSH', waiters, waiter) end
 redis.call('PEXPIRE', waiters, ttl)
 flow(channel)
-return {gone[waiter] and 3 or 0, next_due(channel), expired, aside, overflowed}
+local given = 0
+if most > 1 then
+  given = most - redis.call('LREM', waiters, 0, waiter)
+  -- Where nothing is there it waits for one.
+  if given == 0 then
+    redis.call('RPUSH', waiters, waiter)
+    redis.call('PEXPIRE', waiters, ttl)
+  end
+end
+return {gone[waiter] and 3 or 0, next_due(channel), expired, aside, overflowed, given}
 """
 
 LOOK: Final = """

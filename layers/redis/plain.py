@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from sealane.exceptions import ChannelClosed, ChannelLayerUnavailable
+from sealane.exceptions import ChannelClosed, ChannelLayerUnavailable, UndecodableMessage
 from sealane.layers.inbox import Inbox
 from sealane.layers.parcel import Parcel
 from sealane.layers.receiver import AsyncReceiver
@@ -14,6 +14,7 @@ from sealane.layers.redis.board import Delivery
 from sealane.layers.redis.leasing import Leasing
 from sealane.layers.redis.script import Script
 from sealane.layers.redis.wire import PLAIN
+from sealane.types import Message
 
 if TYPE_CHECKING:
     from sealane.layers.redis.branch import Branch
@@ -70,8 +71,11 @@ class PlainChannels:
 
     # Receivers
 
-    async def receive(self, channel: str) -> Parcel:
-        """Wait for a message. Cancelled, it loses none. Raises ChannelClosed where the channel becomes so."""
+    async def receive(self, channel: str, most: int = 1) -> Parcel:
+        """Wait for a message. Cancelled, it loses none. Raises ChannelClosed where the channel becomes so.
+
+        With more for ``most``, up to so many are brought here, where they wait for the next calls for a while.
+        """
         exchange = self.mailbox.exchange
         entered = exchange.receive(channel, AsyncReceiver, asyncio.get_running_loop())
         if isinstance(entered, Parcel):
@@ -80,7 +84,7 @@ class PlainChannels:
         branch = self._branch(channel)
         try:
             branch.open()
-            taking = branch.run(*self._take(channel))
+            taking = branch.run(*self._take(channel, most))
             taking.add_done_callback(lambda future: self._on_taken(channel, future, entered))
             await entered.future
         except BaseException:
@@ -98,16 +102,33 @@ class PlainChannels:
             raise ChannelClosed(channel)
         return entered.parcel
 
-    def _take(self, channel: str) -> tuple[Script, Any, Any, Any, Any, Any]:
+    async def receive_many(self, channel: str, most: int) -> list[Message]:
+        """Wait for a message, and return it and what came with it. Cancelled, it loses none.
+
+        Raises UndecodableMessage where the first cannot be decoded; one behind it is left to the next call.
+        """
+        exchange = self.mailbox.exchange
+        first = await self.receive(channel, most)
+        messages = [first.open(exchange.deserialize)]
+        inbox = self.mailbox.channels.get(channel)
+        while len(messages) < most and inbox is not None and inbox.head is not None:
+            entered = exchange.receive(channel, AsyncReceiver, self.mailbox.loop)
+            if not isinstance(entered, Parcel):
+                # It had expired.
+                exchange.abandon(entered)
+                break
+            try:
+                messages.append(entered.open(exchange.deserialize))
+            except UndecodableMessage:
+                receiver = AsyncReceiver(channel, self.mailbox.loop)
+                receiver.parcel = entered
+                exchange.abandon(receiver)
+                break
+        return messages
+
+    def _take(self, channel: str, most: int = 1) -> tuple[Script, *tuple[Any, ...]]:
         options = self.options
-        return (
-            self.scripts.take,
-            options.maxlen,
-            options.expiry,
-            channel,
-            self.mailbox.id,
-            options.remembered,
-        )
+        return self.scripts.take, options.maxlen, options.expiry, channel, self.mailbox.id, options.remembered, most
 
     def wait_again(self, channel: str) -> None:
         """Enter the queue in Redis once more: what came for somebody here was no message."""
@@ -226,8 +247,9 @@ class PlainChannels:
             future.add_done_callback(lambda future: self._on_owned(channel, future))
         return inbox
 
-    def _own(self, channel: str) -> tuple[Script, Any, Any, Any, Any, Any]:
-        return (self.scripts.own, *self._take(channel)[1:])
+    def _own(self, channel: str) -> tuple[Script, *tuple[Any, ...]]:
+        options = self.options
+        return self.scripts.own, options.maxlen, options.expiry, channel, self.mailbox.id, options.remembered
 
     def _on_owned(self, channel: str, future: "asyncio.Future[Any]") -> None:
         if future.cancelled() or future.exception() is not None:

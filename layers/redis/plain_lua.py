@@ -22,7 +22,7 @@ return 1
 """
 
 TAKE: Final = """
-local channel, mailbox, ttl = ARGV[3], ARGV[4], ARGV[5]
+local channel, mailbox, ttl, most = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
 if not living(mailbox) then return {3, 0} end
 if string.find(channel, '!', 1, true) and redis.call('EXISTS', S .. ':x:' .. channel) == 1 then return {2, 0} end
 local key = S .. ':c:' .. channel
@@ -38,15 +38,22 @@ if again then
   flow(channel)
   again, held = due(channel, true)
 end
-if again then return told(give(mailbox, channel, again, held.payload, held) and 0 or 3) end
-local oldest = redis.call('ZPOPMIN', key)[1]
-if oldest then
-  if not post(mailbox, 'p' .. string.sub(oldest, 1, 29) .. channel, string.sub(oldest, 30)) then
-    redis.call('ZADD', key, 0, oldest)
-    return told(3)
+local given = 0
+while given < most do
+  if again then
+    if not give(mailbox, channel, again, held.payload, held) then return told(3) end
+  else
+    local oldest = redis.call('ZPOPMIN', key)[1]
+    if not oldest then break end
+    if not post(mailbox, 'p' .. string.sub(oldest, 1, 29) .. channel, string.sub(oldest, 30)) then
+      redis.call('ZADD', key, 0, oldest)
+      return told(3)
+    end
   end
-  return told(0)
+  given = given + 1
+  again, held = due(channel, true)
 end
+if given > 0 then return told(0) end
 -- A server whose memory is full lets a script go on that has written something which takes none.
 redis.call('PEXPIRE', S .. ':w:' .. channel, ttl)
 redis.call('RPUSH', S .. ':w:' .. channel, mailbox)

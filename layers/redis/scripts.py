@@ -352,13 +352,13 @@ class Scripts:
     plain_join: Script
     #: (group, channel) -> 1. Numbered.
     plain_leave: Script
-    #: (maxlen, expiry, channel, mailbox, waiters' life ms) -> state, [state, dropped_expired] or [state,
-    #: dropped_expired, dead_lettered, dropped_full]; 0: it was posted, 1: the mailbox waits now, 2: the channel is
-    #: closed, 3: the lease is gone. Where it is carried out twice, what comes too much is given back.
+    #: (maxlen, expiry, channel, mailbox, waiters' life ms, most) -> state, [state, dropped_expired] or [state,
+    #: dropped_expired, dead_lettered, dropped_full]; 0: so many at most were posted, 1: the mailbox waits for one now,
+    #: 2: the channel is closed, 3: the lease is gone. Carried out twice, what comes too much is given back.
     take: Script
     #: (channel, mailbox, count) -> how many times the mailbox waits no longer. Numbered.
     unwait: Script
-    #: (maxlen, expiry, channel, mailbox, owners' life ms) -> as take, without 1.
+    #: (maxlen, expiry, channel, mailbox, owners' life ms) -> as take, without 1, and all that waits.
     own: Script
     #: (maxlen, expiry, mailbox or "", then channel, stamp, payload of each) -> [dropped_closed, dropped_expired, number
     #: of the mark in the mailbox or 0]. Numbered. A mailbox that is named gives up the channels; all are one channel.
@@ -368,10 +368,11 @@ class Scripts:
     close: Script
     #: (channel, ms to remember or 0) -> 1: a plain channel of another shard leaves the groups of this one. Numbered.
     leave_all: Script
-    #: (maxlen, expiry, channel, waiter, waiters' life ms) -> [0 or 3 as in take, ms until something is due or -1,
-    #: dropped_expired, dead_lettered, dropped_full]. Carried out twice it is as once; what comes too much is released.
+    #: (maxlen, expiry, channel, waiter, waiters' life ms, most) -> [0 or 3 as in take, ms until something is due or -1,
+    #: dropped_expired, dead_lettered, dropped_full, how many were posted, where most is above 1: where none was, it
+    #: waits for one]. Carried out twice it is as once; what comes too much is released.
     lease: Script
-    #: (maxlen, expiry, channel, waiters' life ms, waiter...) -> as lease: who waits gets what is due. Where some who
+    #: (maxlen, expiry, channel, waiters' life ms, waiter...) -> as lease, but for the last: who waits gets what is due. Where some who
     #: are named, all of one mailbox, do not wait: also the last number posted there, and which they are, from 0.
     look: Script
     #: (channel, stamp, lease) -> 1, or 0 where the lease was no longer good. Numbered.

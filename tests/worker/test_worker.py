@@ -462,6 +462,11 @@ class Bare(InMemoryChannelLayer):
         ({"channels": []}, ValueError, "^channels is empty; expected the name of one channel at least$"),
         ({"channels": "jobs"}, TypeError, r"^channels is the string 'jobs'; expected a list of names: \['jobs'\]$"),
         ({"channels": ["a b"]}, InvalidName, "^Channel name 'a b' is not valid"),
+        (
+            {"channels": ["jobs.dead"], "ack": True, "dead_letter_channel": "jobs"},
+            InvalidName,
+            "^Channel name 'jobs' is not valid: the dead letters of 'jobs.dead' need another channel: this one's own",
+        ),
         ({"concurrency": 0}, ValueError, "^concurrency is 0; expected a whole number, 1 or more$"),
         ({"prefetch": -1}, ValueError, "^prefetch is -1; expected a whole number, 0 or more$"),
         ({"max_applications": True}, ValueError, "^max_applications is True; expected a whole number, 1 or more$"),

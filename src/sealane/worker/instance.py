@@ -76,10 +76,19 @@ class Instance:
         return await asyncio.shield(self._handled)
 
     async def end(self, timeout: float) -> None:
-        """Cancel the application and wait until it has ended, for at most ``timeout`` seconds."""
+        """Cancel the application and wait until it has ended, and its threads, for at most ``timeout`` seconds."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
         self._ending = True
         self._task.cancel()
         await finish(self._task, timeout, f"The application for channel {self.channel!r}")
+        if self._handling.threads:
+            await asyncio.wait(set(self._handling.threads), timeout=max(0, deadline - loop.time()))
+
+    @property
+    def running(self) -> bool:
+        """Whether the application, or a thread with a handler of it, goes on."""
+        return not self._task.done() or bool(self._handling.threads)
 
     @property
     def outcome(self) -> Outcome | None:

@@ -21,7 +21,7 @@ logger = logging.getLogger("sealane.worker")
 
 
 class Job(ABC):
-    """A message, and what its worker does about it in the end: one of the three calls, once; none where it is lost."""
+    """A message, and what its worker does about it in the end: one of the four calls, once; none where it is lost."""
 
     message: Message
 
@@ -41,6 +41,10 @@ class Job(ABC):
     @abstractmethod
     async def hand_back(self, *, begun: bool) -> None:
         """Give it to another worker, since this one stops; ``begun``: a handler was cancelled that had it."""
+
+    @abstractmethod
+    def leave(self) -> None:
+        """Leave it alone, since this worker stops, and the handler that has it still runs."""
 
 
 class PlainJob(Job):
@@ -68,6 +72,14 @@ class PlainJob(Job):
                 await self._layer.send(self._channel, self.message)
         except Exception as error:
             logger.error("A message on channel %r could not be handed back, and is lost", self._channel, exc_info=error)
+
+    def leave(self) -> None:
+        logger.error(
+            "A message on channel %r was cancelled, but its handler still runs after cancel_timeout = %g s, and ends "
+            "with the process: the message is dropped",
+            self._channel,
+            self._options.cancel_timeout,
+        )
 
 
 class LeasedJob(Job):
@@ -138,6 +150,16 @@ class LeasedJob(Job):
             logger.warning(
                 "%s could not be handed back (%s), so it comes again when its lease ends", self, type(error).__name__
             )
+
+    def leave(self) -> None:
+        self._hold.end()
+        logger.warning(
+            "%s was cancelled, but its handler still runs after cancel_timeout = %g s: it is not handed back, and "
+            "comes again when its lease ends, within visibility_timeout = %g s",
+            self,
+            self._options.cancel_timeout,
+            self._options.visibility_timeout,
+        )
 
     async def _settle(self, what: str, call: Callable[[], Awaitable[bool]]) -> None:
         self._hold.end()

@@ -33,7 +33,7 @@ class Station:
         self,
         channel: str,
         application: ASGIApplication,
-        take: Callable[[], Awaitable[Job]],
+        take: Callable[[int], Awaitable[list[Job]]],
         *,
         options: WorkerOptions,
         roster: Roster,
@@ -45,10 +45,12 @@ class Station:
         self._options = options
         self._roster = roster
         self._outage = outage
-        self._room = asyncio.Semaphore(options.concurrency + options.prefetch)
+        self._room = options.concurrency + options.prefetch
+        self._made_room = asyncio.Event()
         self._waiting: asyncio.Queue[Job] = asyncio.Queue()
         self._lanes: set[asyncio.Task[None]] = set()
         self._busy: set[asyncio.Task[None]] = set()
+        self._settling: set[asyncio.Task[None]] = set()
         self._closing = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
         self._handing_back: asyncio.Future[None] | None = None
@@ -66,18 +68,27 @@ class Station:
         await asyncio.shield(self._hand_back_waiting())
         for lane in self._lanes - self._busy:
             lane.cancel()
-        while self._lanes:
-            await asyncio.wait(self._lanes)
+        while running := self._lanes | self._settling:
+            await asyncio.wait(running)
 
     async def cancel(self) -> None:
         """Take no more, cancel what runs, hand everything back, and wait for the end of it, which has a time limit."""
         await self._stop_reading()
         await asyncio.shield(self._hand_back_waiting())
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._options.cancel_timeout
         lanes = set(self._lanes)
         for lane in lanes:
             lane.cancel()
         while lanes:
             _, lanes = await asyncio.wait(lanes)
+        if self._settling:
+            # Those have been at it for as long as the lanes.
+            _, late = await asyncio.wait(self._settling, timeout=max(0, deadline - loop.time()))
+            for settling in late:
+                settling.cancel()
+            while late:
+                _, late = await asyncio.wait(late)
 
     async def _stop_reading(self) -> None:
         self._closing.set()
@@ -99,18 +110,22 @@ class Station:
 
     async def _read(self) -> None:
         while True:
-            await self._room.acquire()
-            job = await self._take_next()
+            while not self._room:
+                self._made_room.clear()
+                await self._made_room.wait()
+            jobs = await self._take_next(self._room)
             # No await from here on: a job that was taken must not be lost by a cancellation.
-            self._waiting.put_nowait(job)
-            self._open_lane()
+            self._room -= len(jobs)
+            for job in jobs:
+                self._waiting.put_nowait(job)
+                self._open_lane()
 
-    async def _take_next(self) -> Job:
+    async def _take_next(self, most: int) -> list[Job]:
         backoff = Backoff(first=0.5, most=_MOST_WAIT)
         while True:
             try:
-                job, _ = await self._outage.outlast(self._take)
-                return job
+                jobs, _ = await self._outage.outlast(lambda: self._take(most))
+                return jobs
             except (UndecodableMessage, UndecryptableMessage) as error:
                 logger.error("A message on channel %r was dropped: %s", self.channel, error)
                 continue
@@ -146,26 +161,48 @@ class Station:
         lane = asyncio.current_task()
         assert lane is not None
         instance: Instance | None = None
+        settling: asyncio.Task[None] | None = None
         try:
             while not self._closing.is_set():
                 job = await self._waiting.get()
                 self._busy.add(lane)
                 try:
-                    instance = await self._handle(job, instance)
+                    instance, outcome = await self._handle(job, instance)
+                    before, settling = settling, self._settle(job, outcome)
+                    if before is not None and not before.done():
+                        await asyncio.wait([before])
                 finally:
                     self._busy.discard(lane)
-                    self._room.release()
+                    self._room += 1
+                    self._made_room.set()
         finally:
             if instance is not None:
                 await self._roster.end(instance)
 
-    async def _handle(self, job: Job, instance: Instance | None) -> Instance | None:
-        """See a job through. Returns the instance to go on with."""
+    def _settle(self, job: Job, outcome: Outcome | None) -> asyncio.Task[None] | None:
+        """Begin to tell the layer what became of a message. That need not be awaited before the next one is begun.
+
+        Whoever begins one waits for the one before: so there are never many of which the layer does not know.
+        """
+        if outcome is None:
+            return None
+        settling = asyncio.create_task(_conclude(job, outcome), name=f"sealane-worker-settling-{self.channel}")
+        self._settling.add(settling)
+        settling.add_done_callback(self._settled)
+        return settling
+
+    def _settled(self, settling: asyncio.Task[None]) -> None:
+        self._settling.discard(settling)
+        if not settling.cancelled() and (error := settling.exception()) is not None:
+            logger.error("A message on channel %r could not be concluded", self.channel, exc_info=error)
+
+    async def _handle(self, job: Job, instance: Instance | None) -> tuple[Instance | None, Outcome | None]:
+        """Have a job handled. Returns the instance to go on with, and the outcome; None: there is nothing to tell."""
         backoff = Backoff(first=0.5, most=_MOST_WAIT)
         try:
             while True:
                 if job.lost:
-                    return instance
+                    return instance, None
                 if instance is None or instance.over:
                     instance = None
                     instance = await self._roster.start(self._new_instance)
@@ -176,12 +213,11 @@ class Station:
                 await self._pause(outcome, backoff.next())
                 if self._closing.is_set():
                     await job.hand_back(begun=False)
-                    return None
+                    return None, None
         except asyncio.CancelledError:
             await self._conclude_cancelled(job, instance)
             raise
-        await _conclude(job, outcome)
-        return instance
+        return instance, outcome
 
     async def _conclude_cancelled(self, job: Job, instance: Instance | None) -> None:
         """End an instance in the midst of a job, and hand the job back unless it was handled after all."""
@@ -193,7 +229,10 @@ class Station:
                 # Before it was cancelled, or in spite of it.
                 outcome = Outcome(taken=True, over=True, error=None)
         if outcome is None or not outcome.taken:
-            await job.hand_back(begun=begun)
+            if begun and instance is not None and instance.running:
+                job.leave()
+            else:
+                await job.hand_back(begun=begun)
             return
         try:
             async with asyncio.timeout(self._options.cancel_timeout):

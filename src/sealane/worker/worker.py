@@ -41,7 +41,7 @@ class Worker:
     Loss
         Without ``ack``, at most once: a message is gone when it is taken. With ``ack``, at least once: it is
         acknowledged when its handler has returned, and comes again where the worker or its lease was lost before. So a
-        handler has to do no harm when it runs twice.
+        handler has to do no harm when it runs twice. The next message is begun while that is under way, and no more.
     Errors
         A handler that raises fails its own message only. Without ``ack`` the message is dropped and the error logged.
         With ``ack`` the message comes again after a back-off, and after ``max_deliveries`` goes to the dead letters,
@@ -54,7 +54,8 @@ class Worker:
     Stopping
         ``stop()``, or the end of the ``async with`` block: nothing more is taken, what waits in the worker is handed
         back, and what runs has ``shutdown_timeout`` seconds to end. Then it is cancelled, and handed back with ``ack``.
-        Cancelling ``handle()`` does the latter at once.
+        Cancelling ``handle()`` does the latter at once. Nothing can stop a thread: a message whose handler still runs
+        after ``cancel_timeout`` seconds is not handed back, but comes again when its lease ends.
     """
 
     def __init__(
@@ -223,14 +224,15 @@ class Worker:
         finally:
             await asyncio.gather(*(station.cancel() for station in self._stations))
 
-    async def _take(self, channel: str, leases: Leases, outage: Outage) -> Job:
-        options = self.options
+    async def _take(self, channel: str, leases: Leases, outage: Outage, most: int) -> list[Job]:
+        layer, options = self.channel_layer, self.options
         if not options.ack:
-            return PlainJob(channel, await self.channel_layer.receive(channel), self.channel_layer, options)
-        delivery = await self.channel_layer.receive_delivery(
+            return [PlainJob(channel, message, layer, options) for message in await layer.receive_many(channel, most)]
+        deliveries = await layer.receive_deliveries(
             channel,
+            most,
             visibility_timeout=options.visibility_timeout,
             max_deliveries=options.max_deliveries,
             dead_letter_channel=options.dead_letter_channel,
         )
-        return LeasedJob(delivery, options, leases, outage)
+        return [LeasedJob(delivery, options, leases, outage) for delivery in deliveries]

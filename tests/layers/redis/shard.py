@@ -38,8 +38,8 @@ class Shard:
     def group_send(self, group: str, payload: str, own: str = "", policy: str = "drop_newest") -> Any:
         return self.run(SCRIPTS.group_send, MAXLEN, EXPIRY, group, payload, own, policy)
 
-    def take(self, channel: str, mailbox: str) -> Any:
-        return self.run(SCRIPTS.take, MAXLEN, EXPIRY, channel, mailbox, 10 * LEASE)
+    def take(self, channel: str, mailbox: str, most: int = 1) -> Any:
+        return self.run(SCRIPTS.take, MAXLEN, EXPIRY, channel, mailbox, 10 * LEASE, most)
 
     def own(self, channel: str, mailbox: str) -> Any:
         return self.run(SCRIPTS.own, MAXLEN, EXPIRY, channel, mailbox, 10 * LEASE)

@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 
-from sealane.exceptions import ChannelLayerUnavailable, InvalidChannelLayerError, InvalidDeliveryOption
+from sealane.exceptions import (
+    ChannelLayerUnavailable,
+    InvalidChannelLayerError,
+    InvalidDeliveryOption,
+    UndecodableMessage,
+)
 from sealane.layers import Delivery
 from sealane.layers.redis.layer import RedisLayer
 from sealane.layers.redis.pubsub import RedisPubSubChannelLayer
@@ -184,6 +189,31 @@ async def test_what_cannot_be_decoded_becomes_a_dead_letter(
         assert (await waiting).message["number"] == 2
     (record,) = [record for record in caplog.records if "cannot be decoded" in record.getMessage()]
     assert "channel 'jobs' becomes a dead letter in 'jobs.dead'" in record.getMessage()
+
+
+@pytest.mark.parametrize("layer_class", [RedisChannelLayer, RedisPubSubChannelLayer])
+async def test_of_several_at_once_the_one_that_cannot_be_decoded_takes_no_other_along(
+    valkey_server: Server, key_prefix: str, layer_class: type[RedisLayer]
+) -> None:
+    def make(serializer_format: str) -> RedisLayer:
+        return layer_class([valkey_server.url], prefix=key_prefix, serializer_format=serializer_format)
+
+    async def send_three() -> None:
+        for number, layer in ((1, worker), (2, stranger), (3, worker)):
+            await layer.send("jobs", {"type": "x", "number": number})
+
+    async with make("json") as stranger, make("msgpack") as worker, asyncio.timeout(LIMIT):
+        await send_three()
+        first, third = await worker.receive_deliveries("jobs", 3)
+        assert (first.message["number"], third.message["number"]) == (1, 3)
+        assert await first.ack()
+        assert await third.ack()
+        assert (await worker.receive("jobs.dead"))["data"] == b'{"type":"x","number":2}'
+        await send_three()
+        assert await worker.receive_many("jobs", 3) == [{"type": "x", "number": 1}]
+        with pytest.raises(UndecodableMessage):
+            await worker.receive_many("jobs", 3)
+        assert await worker.receive_many("jobs", 3) == [{"type": "x", "number": 3}]
 
 
 async def test_dead_letters_must_be_in_reach_of_one_script(

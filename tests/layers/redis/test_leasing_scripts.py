@@ -26,7 +26,11 @@ class Leases(Shard):
         return f"{MAILBOX} {token} {VISIBILITY} {most} jobs.dead {capacity} {life - EXPIRY}"
 
     def lease(self, waiter: str | None = None) -> Any:
-        return self.run(SCRIPTS.lease, MAXLEN, EXPIRY, "jobs", waiter or self.waiter(), 10 * LEASE)
+        *reply, _ = self.run(SCRIPTS.lease, MAXLEN, EXPIRY, "jobs", waiter or self.waiter(), 10 * LEASE, 1)
+        return reply
+
+    def lease_many(self, most: int, waiter: str | None = None) -> Any:
+        return self.run(SCRIPTS.lease, MAXLEN, EXPIRY, "jobs", waiter or self.waiter(), 10 * LEASE, most)
 
     def look(self, *waiters: str) -> Any:
         return self.run(SCRIPTS.look, MAXLEN, EXPIRY, "jobs", 10 * LEASE, *waiters)
@@ -69,6 +73,27 @@ def shard(plain_server: Server, key_prefix: str) -> Leases:
     leases = Leases(plain_server, key_prefix)
     leases.register(MAILBOX)
     return leases
+
+
+def test_several_that_wait_are_leased_at_once_and_no_more_than_asked(shard: Leases) -> None:
+    for payload in ("one", "two", "three", "four"):
+        shard.send("jobs", payload, 10)
+    assert shard.lease_many(3)[-1] == 3
+    assert shard.given() == [("t0", 1, "one"), ("t0", 1, "two"), ("t0", 1, "three")]
+    assert shard.lease_many(3, shard.waiter("t1"))[-1] == 1
+    assert shard.call("LLEN", "w:jobs") == 0
+
+
+def test_who_wants_several_waits_for_one_behind_those_who_came_first(shard: Leases) -> None:
+    shard.lease(shard.waiter("t0"))
+    assert shard.lease_many(3, shard.waiter("t1"))[-1] == 0
+    assert shard.call("LLEN", "w:jobs") == 2
+    for payload in ("one", "two", "three"):
+        shard.send("jobs", payload)
+    assert shard.given() == [("t0", 1, "one"), ("t1", 1, "two")]
+    # Asked again, as after a lost connection.
+    assert shard.lease_many(2, shard.waiter("t1"))[-1] == 1
+    assert shard.given()[2:] == [("t1", 1, "three")]
 
 
 def test_what_waits_is_leased(shard: Leases) -> None:

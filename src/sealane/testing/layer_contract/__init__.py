@@ -22,6 +22,7 @@ from sealane.testing.layer_contract import (
     _owners,
     _receiving,
     _threads,
+    _together,
 )
 
 __all__ = ["ChannelLayerContract"]
@@ -38,6 +39,7 @@ class ChannelLayerContract(
     _endings.EndingsContract,
     _deliveries.DeliveriesContract,
     _dead_letters.DeadLettersContract,
+    _together.TogetherContract,
 ):
     """Tests of the contract in the docstrings of BaseChannelLayer. Subclass it and define ``make_layer``.
 

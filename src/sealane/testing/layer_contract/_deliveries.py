@@ -357,6 +357,8 @@ class DeliveriesContract(AcknowledgingHarness):
             ("x" * 95, {}, InvalidName, "for its dead letters it has 100 characters"),
             ("jobs", {"dead_letter_channel": "jobs"}, InvalidName, "another channel"),
             ("jobs", {"dead_letter_channel": "a!b"}, InvalidName, "another channel"),
+            ("jobs.dead", {"dead_letter_channel": "jobs"}, InvalidName, "would go to and fro without end"),
+            ("jobs.dead.dead", {"dead_letter_channel": "jobs"}, InvalidName, "would go to and fro without end"),
             ("jobs", {"dead_letter_channel": 7}, InvalidName, "must be a str"),
             ("jobs", {"visibility_timeout": 0}, InvalidDeliveryOption, "visibility_timeout is 0; expected"),
             ("jobs", {"visibility_timeout": float("nan")}, InvalidDeliveryOption, "seconds above 0"),
