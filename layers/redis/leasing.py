@@ -306,11 +306,6 @@ class Leasing:
         waiters = [
             waiter for waiter in self._waiters.values() if waiter.channel == channel and not waiter.future.done()
         ]
-        for waiter in waiters:
-            if waiter.leased:
-                # What is still to come may be lost.
-                waiter.end()
-        waiters = [waiter for waiter in waiters if not waiter.leased]
         entries = [waiter.entry for waiter in waiters]
         call = self._branch(channel).try_run(
             self.scripts.look, options.maxlen, options.expiry, channel, options.remembered, *entries
@@ -344,11 +339,13 @@ class Leasing:
             if waiter.come is None:
                 waiter.come = branch.mark(number)
                 self.look_after(channel, _UNKNOWN)
-            elif waiter.come():
+            elif not waiter.come():
+                self.look_after(channel, _UNKNOWN)
+            elif waiter.leased:
+                waiter.end()  # the rest is lost
+            else:
                 waiter.come = None
                 self._ask_again(waiter)
-            else:
-                self.look_after(channel, _UNKNOWN)
 
     # What the server is told again
 

@@ -372,8 +372,9 @@ class Scripts:
     #: dropped_expired, dead_lettered, dropped_full, how many were posted, where most is above 1: where none was, it
     #: waits for one]. Carried out twice it is as once; what comes too much is released.
     lease: Script
-    #: (maxlen, expiry, channel, waiters' life ms, waiter...) -> as lease, but for the last: who waits gets what is due. Where some who
-    #: are named, all of one mailbox, do not wait: also the last number posted there, and which they are, from 0.
+    #: (maxlen, expiry, channel, waiters' life ms, waiter...) -> as lease, but for the last: who waits gets what is due.
+    #: Where some who are named, all of one mailbox, do not wait: also the last number posted there, and which they are,
+    #: from 0.
     look: Script
     #: (channel, stamp, lease) -> 1, or 0 where the lease was no longer good. Numbered.
     ack: Script
