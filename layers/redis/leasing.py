@@ -7,7 +7,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sealane.exceptions import ChannelClosed
+from sealane.exceptions import ChannelClosed, ChannelLayerUnavailable
 from sealane.layers.delivery import Terms
 from sealane.layers.redis.script import Script
 
@@ -62,7 +62,8 @@ class _Waiter:
         self.entry = entry
         self.terms = terms
         self.future = future
-        #: How many times it was entered there, or may have been: once given something, it may still be there.
+        #: How many times it was entered there, or may have been: once given something, it may still be there. 0: it was
+        #: not asked for yet.
         self.asked = 0
         #: Where the server did not know it when it was asked last: whether all has come that was on its way then.
         self.come: Callable[[], bool] | None = None
@@ -99,17 +100,22 @@ class Leasing:
         """Wait for a message, and lease it. Cancelled, it loses none, and none counts as delivered."""
         branch = self._branch(channel)
         branch.open()
-        await branch.heard_from()
         token = f"{self._tokens:x}"
         self._tokens += 1
         waiter = _Waiter(channel, self._entry(token, terms), terms, self.mailbox.loop.create_future())
-        call = branch.run(*self._lease(waiter))
         self._waiters[token] = waiter
         self.waiting[channel] += 1
-        call.add_done_callback(lambda call: self._on_asked(waiter, call))
         try:
+            await branch.heard_from()
+            if not waiter.future.done():
+                call = branch.run(*self._lease(waiter))
+                call.add_done_callback(lambda call: self._on_asked(waiter, call))
             leased = await waiter.future
         except BaseException as exc:
+            if not waiter.asked:
+                if isinstance(exc, ChannelLayerUnavailable) and self.mailbox.closed:
+                    raise ChannelClosed(channel) from None
+                raise
             leaving = self._leave(branch, waiter)
             if leaving and branch.link.connected and not isinstance(exc, GeneratorExit):
                 # The loop may end right after this, and the next message would be for nobody.
@@ -117,6 +123,9 @@ class Leasing:
             raise
         finally:
             self._forget(token, waiter)
+            if waiter.future.done() and not waiter.future.cancelled():
+                # Looked at, whatever else was raised.
+                waiter.future.exception()
         if waiter.asked > 1:
             branch.try_run(self.scripts.unwait, channel, waiter.entry, 0)
         return leased
@@ -245,7 +254,9 @@ class Leasing:
         del self._looking[channel]
         options = self.options
         waiters = [
-            waiter for waiter in self._waiters.values() if waiter.channel == channel and not waiter.future.done()
+            waiter
+            for waiter in self._waiters.values()
+            if waiter.channel == channel and waiter.asked and not waiter.future.done()
         ]
         entries = [waiter.entry for waiter in waiters]
         call = self._branch(channel).try_run(
@@ -292,7 +303,7 @@ class Leasing:
         """Return the calls that enter those who wait for a delivery from a channel again."""
         calls: list[_Call] = []
         for waiter in self._waiters.values():
-            if waiter.channel == channel and not waiter.future.done():
+            if waiter.channel == channel and waiter.asked and not waiter.future.done():
                 script, *arguments = self._lease(waiter)
                 calls.append((script, tuple(arguments)))
         return calls
