@@ -11,7 +11,7 @@ from sealane.layers import BaseChannelLayer, Inbox
 from sealane.types import Message
 
 #: Seconds in which anything that a layer owes must have happened.
-LIMIT = 10.0
+LIMIT = 20.0
 
 
 @pytest.mark.asyncio
