@@ -7,7 +7,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sealane.exceptions import ChannelClosed
+from sealane.exceptions import ChannelClosed, ChannelLayerUnavailable
 from sealane.layers.delivery import Terms
 from sealane.layers.redis.script import Script
 
@@ -72,7 +72,8 @@ class _Waiter:
         self.most = most
         #: Done when it has all that it is to get.
         self.future = future
-        #: How many times it was entered there, or may have been: once given something, it may still be there.
+        #: How many times it was entered there, or may have been: once given something, it may still be there. 0: it was
+        #: not asked for yet.
         self.asked = 0
         #: Where the server did not know it when it was asked last: whether all has come that was on its way then.
         self.come: Callable[[], bool] | None = None
@@ -132,19 +133,24 @@ class Leasing:
         """
         branch = self._branch(channel)
         branch.open()
-        await branch.heard_from()
         kind = f"{hash(terms) & 0xFFFFFFFF:x}"
         token = f"{self._tokens:x}.{kind}"
         self._tokens += 1
         future = self.mailbox.loop.create_future()
         waiter = _Waiter(channel, kind, self._entry(token, terms), terms, min(most, _MOST), future)
-        call = branch.run(*self._lease(waiter, waiter.most))
         self._waiters[token] = waiter
         self.waiting[channel] += 1
-        call.add_done_callback(lambda call: self._on_asked(waiter, call))
         try:
+            await branch.heard_from()
+            if not waiter.future.done():
+                call = branch.run(*self._lease(waiter, waiter.most))
+                call.add_done_callback(lambda call: self._on_asked(waiter, call))
             await waiter.future
         except BaseException as exc:
+            if not waiter.asked:
+                if isinstance(exc, ChannelLayerUnavailable) and self.mailbox.closed:
+                    raise ChannelClosed(channel) from None
+                raise
             leaving = self._leave(branch, waiter)
             if leaving and branch.link.connected and not isinstance(exc, GeneratorExit):
                 # The loop may end right after this, and the next message would be for nobody.
@@ -152,6 +158,9 @@ class Leasing:
             raise
         finally:
             self._forget(token, waiter)
+            if waiter.future.done() and not waiter.future.cancelled():
+                # Looked at, whatever else was raised.
+                waiter.future.exception()
         if waiter.asked > 1:
             branch.try_run(self.scripts.unwait, channel, waiter.entry, 0)
         return waiter.leased
@@ -304,7 +313,9 @@ class Leasing:
         del self._looking[channel]
         options = self.options
         waiters = [
-            waiter for waiter in self._waiters.values() if waiter.channel == channel and not waiter.future.done()
+            waiter
+            for waiter in self._waiters.values()
+            if waiter.channel == channel and waiter.asked and not waiter.future.done()
         ]
         entries = [waiter.entry for waiter in waiters]
         call = self._branch(channel).try_run(
@@ -355,7 +366,7 @@ class Leasing:
         for waiter in self._waiters.values():
             if waiter.channel == channel and waiter.leased:
                 waiter.end()
-            elif waiter.channel == channel and not waiter.future.done():
+            elif waiter.channel == channel and waiter.asked and not waiter.future.done():
                 # Nobody takes this call's reply: it asks for one, which ends the waiting.
                 waiter.given = 0
                 script, *arguments = self._lease(waiter, 1)

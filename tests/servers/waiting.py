@@ -9,7 +9,7 @@ __all__ = ["wait_until"]
 INTERVAL = 0.01
 
 
-def wait_until(condition: Callable[[], object], *, within: float = 10.0, what: str = "the condition") -> None:
+def wait_until(condition: Callable[[], object], *, within: float = 20.0, what: str = "the condition") -> None:
     """Look every ten milliseconds until `condition` returns something true; it may raise OSError meanwhile.
 
     Raise TimeoutError, which names `what` and the last OSError, after `within` seconds.

@@ -183,6 +183,33 @@ async def test_two_receivers_get_one_event_each() -> None:
         assert sorted([(await receiver)["type"] for receiver in receivers]) == ["a", "b"]
 
 
+async def takes_its_time(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer, and end, after some turns of the loop each."""
+    event = await receive()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    await send(event)
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+class TestALoopThatStandsStill:
+    """As it does where the machine has something else to do: the time does not count."""
+
+    async def test_is_no_timeout_of_a_receive(self) -> None:
+        async with ApplicationCommunicator(takes_its_time, SCOPE) as communicator:
+            await communicator.send_input({"type": "a"})
+            asyncio.get_running_loop().call_soon(time.sleep, 0.5)
+            assert await communicator.receive_output(timeout=0.1) == {"type": "a"}
+
+    async def test_is_no_timeout_of_the_end(self) -> None:
+        async with ApplicationCommunicator(takes_its_time, SCOPE) as communicator:
+            await communicator.send_input({"type": "a"})
+            assert await communicator.receive_output() == {"type": "a"}
+            asyncio.get_running_loop().call_soon(time.sleep, 0.5)
+            await communicator.wait(timeout=0.1)
+
+
 class TestReceiveNothing:
     async def test_is_true_after_the_timeout_and_the_application_goes_on(self) -> None:
         async with ApplicationCommunicator(echo, SCOPE) as communicator:

@@ -11,6 +11,7 @@ from asgiref.compatibility import guarantee_single_callable
 
 from sealane.exceptions import ApplicationEnded, ApplicationTimeout
 from sealane.testing.outbox import Outbox
+from sealane.testing.patience import ended_within
 from sealane.types import ASGIApplication, Message, Receive, Scope, Send
 
 __all__ = ["ApplicationCommunicator"]
@@ -221,12 +222,12 @@ class ApplicationCommunicator:
         """Wait for the task; cancel it where it takes longer, or where the wait is cancelled. Tell whether it ended."""
         ended = False
         try:
-            await asyncio.wait({task}, timeout=timeout)
+            await ended_within(task, timeout)
         finally:
             ended = task.done()
             if not ended:
                 task.cancel()
-                await asyncio.wait({task}, timeout=self.exit_timeout)
+                await ended_within(task, self.exit_timeout)
         return ended
 
     def _failure(self) -> BaseException | None:

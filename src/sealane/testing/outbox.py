@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 
+from sealane.testing.patience import stood_still
 from sealane.types import Message
 
 __all__ = ["Outbox"]
@@ -49,17 +50,29 @@ class Outbox:
         It takes nothing: neither a timeout (a TimeoutError after ``timeout`` seconds, never for None) nor a
         cancellation can lose an event or disturb the application. What comes in the same turn of the loop in
         which the time is over has come in time: on a busy machine that turn may be the first after the call.
-        But a timeout of 0 looks once, and what comes later is for the next call.
+        Where the loop stood still meanwhile, the time begins anew. But a timeout of 0 looks once, and what comes
+        later is for the next call.
         """
-        try:
-            async with asyncio.timeout(timeout):
-                while self.queue.empty() and not application.done():
-                    waiting = asyncio.get_running_loop().create_future()
-                    self._waiting.add(waiting)
-                    try:
-                        await waiting
-                    finally:
-                        self._waiting.discard(waiting)
-        except TimeoutError:
-            if not timeout or (self.queue.empty() and not application.done()):
-                raise
+        loop = asyncio.get_running_loop()
+        while True:
+            deadline = loop.time() + (timeout or 0)
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._filled_or_done(application)
+            except TimeoutError:
+                if not timeout:
+                    raise
+                if self.queue.empty() and not application.done():
+                    if stood_still(deadline):
+                        continue
+                    raise
+            return
+
+    async def _filled_or_done(self, application: asyncio.Future[None]) -> None:
+        while self.queue.empty() and not application.done():
+            waiting = asyncio.get_running_loop().create_future()
+            self._waiting.add(waiting)
+            try:
+                await waiting
+            finally:
+                self._waiting.discard(waiting)

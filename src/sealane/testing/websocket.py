@@ -1,6 +1,5 @@
 """Open one WebSocket to an ASGI application, and exchange frames with it."""
 
-import asyncio
 import json
 from types import TracebackType
 from typing import Any, Self
@@ -9,6 +8,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 
 from sealane.exceptions import UnexpectedEvent, WebsocketDenied
 from sealane.testing.client import ClientCommunicator, HeadersLike, client_scope
+from sealane.testing.patience import ended_within
 from sealane.types import ASGIApplication, Headers, Message
 
 __all__ = ["WebsocketCommunicator"]
@@ -202,7 +202,7 @@ class WebsocketCommunicator(ClientCommunicator):
         return event
 
     async def _await_failure(self) -> None:
-        await asyncio.wait({self.future}, timeout=self.exit_timeout)
+        await ended_within(self.future, self.exit_timeout)
         self._raise_failure()
 
     def _note_close(self, event: Message) -> int:
