@@ -224,6 +224,8 @@ class Leasing:
                 waiter.given = given
                 waiter.check()
         elif waiter.leased:
+            # By an earlier call. It may be in the queue all the same.
+            waiter.asked += 1
             waiter.end()
         elif not waiter.future.done():
             waiter.future.set_exception(error)

@@ -12,6 +12,7 @@ from sealane.layers.gap import Gap
 from sealane.layers.redis.board import Delivery
 from sealane.layers.redis.branch import Branch
 from sealane.layers.redis.opening import Opening
+from sealane.layers.redis.pipeline import Argument
 from sealane.layers.redis.subscriber import Subscriber
 from sealane.layers.redis.topics import TOPIC_SCRIPTS
 from sealane.layers.redis.wire import CHANNEL, GROUP, PLAIN, STAMP
@@ -58,6 +59,8 @@ class TopicBranch(Branch):
         # When those who wait for or own plain channels were entered again, by time.monotonic().
         self._healed = 0.0
         self._examining: asyncio.TimerHandle | None = None
+        # Plain channels that the server seemed to have forgotten when it was last looked.
+        self._forgotten: set[bytes] = set()
         self._goal = 0
         # Whether it has listened before.
         self._listened = False
@@ -131,21 +134,34 @@ class TopicBranch(Branch):
     def beat(self) -> None:
         if self.opened:
             self._examine()
-            names = self.mailbox.plain.names(self.shard)
-            if names:
-                options = self.options
-                call = self.try_run(TOPIC_SCRIPTS.keep, options.remembered, options.expiry, *names)
-                if call is not None:
-                    call.add_done_callback(self._on_kept)
+            self._keep()
+
+    def _keep(self) -> None:
+        """Have the server keep who waits for or owns a plain channel here, and look whether it knows them."""
+        plain = self.mailbox.plain
+        names = plain.names(self.shard)
+        if names and not self.mailbox.closed:
+            options = self.options
+            known: list[Argument] = []
+            for name in names:
+                known += (name, plain.waiting.get(name, 0), int(name in plain.owned))
+            call = self.try_run(TOPIC_SCRIPTS.keep, options.remembered, options.expiry, self.mailbox.id, *known)
+            if call is not None:
+                call.add_done_callback(self._on_kept)
 
     def _on_kept(self, call: "asyncio.Future[Any]") -> None:
         if call.cancelled() or call.exception() is not None:
             return
-        known, now, expired = call.result()
+        now, expired, forgotten = call.result()
         self.mailbox.counters.dropped_expired += expired
         self._note_time(now)
-        if not known:
+        before, self._forgotten = self._forgotten, set(forgotten)
+        if before & self._forgotten:
+            self._forgotten = set()
             self.heal()
+        elif self._forgotten:
+            # Or a message is on its way here, for somebody who waits no longer at the server.
+            self.mailbox.loop.call_later(_HEALING, self._keep)
 
     def _examine(self, heal: bool = False) -> None:
         """Ask the server that carries out the calls whether it is the one that is listened to.

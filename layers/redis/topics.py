@@ -63,13 +63,25 @@ end
 """
 
 _KEEP: Final = """
-local known = 1
-for index = 3, #ARGV do
-  local waits = redis.call('PEXPIRE', S .. ':w:' .. ARGV[index], ARGV[1])
-  local owns = redis.call('PEXPIRE', S .. ':o:' .. ARGV[index], ARGV[1])
-  if waits + owns == 0 then known = 0 end
+local mailbox = ARGV[3]
+local function places(list)
+  local count, found = 0, redis.pcall('LRANGE', list, 0, -1)
+  -- Where somebody else has written there it is nothing but an error.
+  for _, entry in ipairs(found) do
+    if entry == mailbox then count = count + 1 end
+  end
+  return count
 end
-return {known, now, sweep(16)}
+local forgotten = {}
+for index = 4, #ARGV, 3 do
+  local waiters, owners = S .. ':w:' .. ARGV[index], S .. ':o:' .. ARGV[index]
+  local known = redis.call('PEXPIRE', waiters, ARGV[1]) + redis.call('PEXPIRE', owners, ARGV[1])
+  local waits, owns = tonumber(ARGV[index + 1]), tonumber(ARGV[index + 2])
+  if known == 0 or waits > 0 and places(waiters) < waits or owns > 0 and places(owners) < owns then
+    forgotten[#forgotten + 1] = ARGV[index]
+  end
+end
+return {now, sweep(16), forgotten}
 """
 
 _MARK_FLUSH: Final = """
@@ -83,8 +95,9 @@ return heard
 class TopicScripts(Scripts):
     """The scripts of the pub/sub layer."""
 
-    #: (waiters' life ms, expiry, plain channel...) -> [0 where nobody is known to wait for or own one of the channels,
-    #: now, dropped_expired].
+    #: (waiters' life ms, expiry, mailbox, then plain channel, how many times the mailbox waits for a message of it, and
+    #: whether it owns it, 0 or 1, of each) -> [now, dropped_expired, the channels of which less than that is known, or
+    #: for which nobody waits].
     keep: Script
 
 

@@ -123,3 +123,28 @@ async def test_without_acknowledgements_the_log_says_that_it_is_dropped(
         "A message on channel 'jobs' was cancelled, but its handler still runs after cancel_timeout = 0.2 s, and ends "
         "with the process: the message is dropped"
     )
+
+
+async def test_a_handler_that_goes_on_is_waited_for_once(layer: InMemoryChannelLayer) -> None:
+    begun, end = threading.Event(), threading.Event()
+
+    class Jobs(SyncConsumer):
+        def job_do(self, message: Message) -> None:
+            if message["n"] == 2:
+                begun.set()
+                end.wait(LIMIT)
+
+    # The instance has handled a message before: its lane knows it.
+    await send_jobs(layer, 2)
+    loop = asyncio.get_running_loop()
+    try:
+        worker = Worker(Jobs.as_asgi(), ["jobs"], layer, ack=True, cancel_timeout=2.0)
+        working = asyncio.create_task(worker.handle())
+        assert await asyncio.to_thread(begun.wait, LIMIT)
+        before = loop.time()
+        working.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(working, LIMIT)
+        assert 2.0 <= loop.time() - before < 4.0
+    finally:
+        end.set()

@@ -46,7 +46,9 @@ class Roster:
         self._changed.set()
 
     async def end(self, instance: Instance) -> None:
-        """End an instance. Cancelled, it is ended all the same."""
+        """End an instance. Cancelled, it is ended all the same. A later call does not wait for it again."""
+        if instance not in self._instances:
+            return
         try:
             await instance.end(self._end_timeout)
         finally:
