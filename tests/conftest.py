@@ -1,6 +1,7 @@
 """What holds for every test: no second copy of a package, asyncio's debug mode, and the browser's rule."""
 
 import asyncio.constants
+import gc
 import logging
 import os
 import shutil
@@ -8,12 +9,14 @@ import signal
 import sys
 import traceback
 from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 from coverage import Coverage
 from hypothesis import HealthCheck, settings
 
 from tests.servers import PostgreSQL, postgresql_programs
+from tests.sharing import GroupScheduling
 
 # pytest-asyncio switches debug mode on for its own loops. The variable does it for the loops that servers and
 # workers start in threads and subprocesses: asyncio reads it each time a loop is made.
@@ -25,8 +28,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 #: How many frames of the stack debug mode keeps for each call_soon() and each future, in case of an error. It would
 #: keep ten, and for the futures that are written in C all, of which fifty are pytest's: half of the time of a test on
-#: a loop. For more of them while you look for something, raise it.
-FRAMES = 2
+#: a loop. None is enough to find what is wrong; for some, while you look for where something was made, raise it.
+FRAMES = int(os.environ.get("SEALANE_FRAMES", "0"))
 asyncio.constants.DEBUG_STACK_DEPTH = FRAMES  # type: ignore[misc]
 # C has taken the function already, and calls it without a limit.
 traceback.extract_stack.__defaults__ = (None, FRAMES)
@@ -61,6 +64,23 @@ def _no_second_copy() -> Iterator[None]:
     yield
     if stray := _stray_modules():
         pytest.fail(_complaint(stray))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Keep the garbage collector from what is collected here: it is a million objects, and all of them stay."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling | None:
+    """Share the tests out by what they need started, with --dist loadscope."""
+    return GroupScheduling(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

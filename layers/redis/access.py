@@ -4,8 +4,9 @@ import inspect
 import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import redis
@@ -108,12 +109,14 @@ class Access:
             "retry_on_timeout": False,
             "health_check_interval": 0,
         }
-        if "path" not in inspect.signature(kind).parameters:
+        # mypy takes a type[Any] for unhashable.
+        names = _arguments_of(kind)  # type: ignore[arg-type]
+        if "path" not in names.own:
             settings["socket_keepalive"] = True
         if self.username or self.password:
             settings["credential_provider"] = _Credentials(self.username, self.password)
         # CLIENT SETINFO costs two round trips at every connection and tells nothing that CLIENT SETNAME does not.
-        if "driver_info" in _base_arguments(kind):
+        if "driver_info" in names.all:
             settings["driver_info"] = None
         else:
             settings["lib_name"] = settings["lib_version"] = None
@@ -132,13 +135,19 @@ def _where(address: Address) -> dict[str, Any]:
     return {"path": address.path} if address.path else {"host": address.host, "port": address.port}
 
 
-def _base_arguments(kind: type[Any]) -> frozenset[str]:
-    """Return the names of all arguments of a class and its bases."""
-    names: set[str] = set()
-    for base in kind.__mro__:
-        if "__init__" in vars(base):
-            names.update(inspect.signature(base).parameters)
-    return frozenset(names)
+class _Arguments(NamedTuple):
+    """The names of the arguments of a class: what it takes itself, and what it and its bases take."""
+
+    own: frozenset[str]
+    all: frozenset[str]
+
+
+@cache
+def _arguments_of(kind: type[Any]) -> _Arguments:
+    # Looked up once for a class: it costs more than to make the connection, and every connection needs it.
+    bases = (base for base in kind.__mro__ if "__init__" in vars(base))
+    names = frozenset(name for base in bases for name in inspect.signature(base).parameters)
+    return _Arguments(frozenset(inspect.signature(kind).parameters), names)
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,12 +29,17 @@ _CHROMIUM_OPTIONS = [
     "--headless=new",
     "--no-sandbox",
     "--disable-gpu",
+    "--disable-software-rasterizer",
     "--disable-quic",
     "--disable-dev-shm-usage",
     "--no-first-run",
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--disable-breakpad",
+    "--disable-extensions",
+    # No process in advance for a page that never comes, and nothing that asks others about a page.
+    "--disable-features=SpareRendererForSitePerProcess,OptimizationHints,Translate,MediaRouter",
     "--lang=en-GB",
 ]
 
@@ -62,8 +67,8 @@ def wait_until(condition: Callable[[], bool], what: str, limit: float = LIMIT) -
 class ChatServer:
     """A copy of the example project, migrated, and its `manage.py runserver`.
 
-    With the URL of a Redis server, several of them may share a database and talk to one another. Without, the server
-    has the worker inside.
+    With the URL of a Redis server, several of them may share the database of the first and talk to one another.
+    Without, the server has the worker inside.
     """
 
     def __init__(self, directory: Path, *, database: Path | None = None, redis_url: str = "") -> None:
@@ -76,7 +81,8 @@ class ChatServer:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
-        self.manage("migrate", "--verbosity=0")
+        if database is None:
+            self.manage("migrate", "--verbosity=0")
 
     def environment(self) -> dict[str, str]:
         path = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
