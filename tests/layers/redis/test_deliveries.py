@@ -327,10 +327,10 @@ async def test_waiting_costs_next_to_nothing(new_server: NewServer, make_on: Mak
     await until(lambda: not server.keys("*:w:jobs"))
     began = time.monotonic()
     before = server.command_calls()
-    await asyncio.sleep(1.2)
+    await asyncio.sleep(3)
     calls = server.command_calls()["evalsha"] - before["evalsha"]
-    # Where nobody waits nobody looks.
-    assert calls <= time.monotonic() - began + 1
+    # Where nobody waits nobody looks, but for once that was due already.
+    assert calls <= time.monotonic() - began + 2
 
 
 async def test_a_delivery_can_be_acknowledged_after_the_layer_was_closed(make: Make) -> None:

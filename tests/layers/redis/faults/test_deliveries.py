@@ -91,6 +91,7 @@ async def _nothing_left(layer: RedisLayer, server: Server, prefix: str) -> None:
     assert layer.stats()["dead_lettered"] == 0
 
 
+@pytest.mark.timeout(240)
 async def test_a_worker_is_killed_at_full_load(
     valkey_server: Server, new_layer: NewLayer, kind: type[RedisLayer], key_prefix: str, tmp_path: Path
 ) -> None:
