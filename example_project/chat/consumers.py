@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 from django.core.exceptions import ValidationError
+from django.db import IntegrityError
 from django.forms import Form
 from django.utils import timezone
 
@@ -113,6 +114,9 @@ class RoomConsumer(AsyncJsonWebsocketConsumer):
         # By default a frame that is not JSON closes the socket. Here it is one more thing to complain about.
         if isinstance(error, FrameError):
             await self.send_json({"type": "error", "message": str(error), "key": None})
+        elif isinstance(error, IntegrityError):
+            # The room was removed under the window, which comes back and is told so.
+            await self.close(4404)
         else:
             await super().on_error(error, message)
 

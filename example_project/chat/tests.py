@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 from unittest import mock
 
-from django.test import Client, TestCase
+from django.test import Client, TestCase, TransactionTestCase
 from django.utils import timezone
 
 from chat import presence
@@ -259,6 +259,19 @@ class PresenceTests(TestCase):
                     await receive(ada, "presence"),
                     {"type": "presence", "name": "Grace", "change": "left", "people": 1},
                 )
+
+
+class RemovedRoomTests(TransactionTestCase):
+    """A transaction around the test would put off what the database has to say."""
+
+    async def test_its_windows_are_closed(self) -> None:
+        await Room.objects.aget_or_create(slug="lobby", defaults={"name": "Lobby"})
+        with mock.patch.object(presence, "REFRESH", 0.01):
+            async with window() as ada:
+                await join(ada, "Ada")
+                await Room.objects.filter(slug="lobby").adelete()
+                closing = await ada.receive_output()
+                self.assertEqual((closing["type"], closing["code"]), ("websocket.close", 4404))
 
 
 async def stop_refreshing(*visits: Visit) -> None:
