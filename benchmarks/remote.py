@@ -34,6 +34,10 @@ _ON_THEIR_WAY = 1_000
 #: Messages sent at most while the members that get them stand still: less than any capacity.
 _MOST_FROZEN = 5_000
 
+#: In so many parts commands and bytes are counted, and the median is taken: a member that opens a connection, or says
+#: that it lives, belongs to no message.
+_CHUNKS = 5
+
 #: What is sent to the group, and to the channel with a number more.
 _MESSAGE: Message = {"type": "bench.text", "text": TEXT}
 
@@ -315,14 +319,20 @@ async def _to_processes(sample: Sample, side: str, store: Store, sizes: Sizes, m
             members.join(processes)
             await run(sizes.redis_warm_up / 2)
             sample.figures[f"processes-{processes}"] = await run(sizes.redis_seconds / 2)
-            traffic = Traffic.of(store)
-            for _ in range(sizes.counted):
-                await sender.group_send(GROUP, _MESSAGE)
-                members.expect(1)
-                await members.arrived()
-            counts = Traffic.of(store).per(sizes.counted, traffic)
-            for name, value in zip(("commands", "bytes", "bytes-out"), counts, strict=True):
-                sample.figures[f"{name}-{processes}"] = Figure(value=value)
+            counts = []
+            size = sizes.counted // _CHUNKS
+            for _ in range(_CHUNKS):
+                idle, before = Traffic.of(store), Traffic.of(store)
+                for _ in range(size):
+                    await sender.group_send(GROUP, _MESSAGE)
+                    members.expect(1)
+                    await members.arrived()
+                after = Traffic.of(store)
+                # To ask takes as much as it took before.
+                asking = before.per(size, idle)
+                counts.append([all - own for all, own in zip(after.per(size, before), asking, strict=True)])
+            for name, values in zip(("commands", "bytes", "bytes-out"), zip(*counts, strict=True), strict=True):
+                sample.figures[f"{name}-{processes}"] = Figure(value=statistics.median(values))
     finally:
         await close(sender)
 
