@@ -39,8 +39,7 @@ PARALLEL_FAULTS = --quiet --numprocesses 4 --dist worksteal
 THIRD_PARTY = tests/third_party
 BENCHMARKS = tests/benchmarks
 PARALLEL_ONLY = --ignore=$(FAULTS) --ignore=$(THIRD_PARTY) --ignore=$(BENCHMARKS)
-# Those that share servers or browsers go to one worker (tests/sharing.py).
-PARALLEL = --quiet --numprocesses $(WORKERS) --dist loadscope
+PARALLEL = --quiet --numprocesses $(WORKERS) --dist worksteal
 
 PIP_INSTALL = @$(@D)/bin/python -m pip install --quiet --disable-pip-version-check
 

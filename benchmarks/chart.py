@@ -11,8 +11,8 @@ from benchmarks.workload import WORKLOADS, Sizes
 __all__ = ["as_svg"]
 
 #: The picture and its parts, in pixels.
-_WIDTH = 1080
-_LABELS = 560
+_WIDTH = 1120
+_LABELS = 600
 _BAR = 22
 _PANEL = 300
 _MARGIN = 60

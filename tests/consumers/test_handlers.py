@@ -71,7 +71,8 @@ SYNC: dict[str, Any] = {
     "a plain function around a coroutine function": bridged,
 }
 HANDLERS = [
-    pytest.param(base, handler, id=f"{base.__name__}: {name}")
+    # What uses the database closes old connections, where a test before has left one in the shared thread.
+    pytest.param(base, handler, id=f"{base.__name__}: {name}", marks=[pytest.mark.django_db] * ("database" in name))
     for base, handlers in [(AsyncWebsocketConsumer, ASYNC), (WebsocketConsumer, SYNC)]
     for name, handler in handlers.items()
 ]

@@ -336,6 +336,7 @@ class Credentials:
         return Member(self.may_vote)
 
 
+@pytest.mark.django_db  # permissions are asked for as if they came from there
 def test_a_right_that_is_lost_is_not_there_when_the_stream_is_opened_again(
     run: Run, layer: InMemoryChannelLayer
 ) -> None:

@@ -1,4 +1,4 @@
-"""The table of the performance page, made from benchmarks/results: `python -m tests.docs.figures` writes it.
+"""The table and the chart of the performance page, from benchmarks/results: `python -m tests.docs.figures` writes them.
 
 It writes the figures of the scaling page too (`scaling.py`).
 
@@ -19,9 +19,10 @@ from benchmarks.sample import Figure
 from tests.docs import scaling
 from tests.docs.snippets import DOCS, ROOT
 
-__all__ = ["PAGE", "RESULTS", "named_run", "render", "written"]
+__all__ = ["CHART", "PAGE", "RESULTS", "named_run", "render", "written"]
 
 PAGE = DOCS / "explanation" / "performance.md"
+CHART = PAGE.with_suffix(".svg")
 RESULTS = ROOT / "benchmarks" / "results"
 
 _TABLE = re.compile(r"<!-- figures: (?P<run>[\w-]+) -->\n(?P<table>.*?)<!-- end of figures -->\n", re.DOTALL)
@@ -93,5 +94,7 @@ if __name__ == "__main__":
     runs = sorted(RESULTS.glob("*.json"))
     page = PAGE.read_text()
     PAGE.write_text(page.replace(written(page), render(runs[-1] if runs else None)))
+    if runs:
+        CHART.write_bytes(runs[-1].with_suffix(".svg").read_bytes())
     page = scaling.PAGE.read_text()
     scaling.PAGE.write_text(page.replace(scaling.written(page), scaling.render(scaling.newest_run())))

@@ -183,6 +183,8 @@ def test_the_figures_are_those_of_the_run_that_the_page_names() -> None:
     page = figures.PAGE.read_text()
     run = figures.named_run(page)
     assert figures.written(page) == figures.render(run), "run: python -m tests.docs.figures"
+    assert run is not None
+    assert figures.CHART.read_bytes() == run.with_suffix(".svg").read_bytes(), "run: python -m tests.docs.figures"
 
 
 def test_the_model_is_that_of_the_run_that_the_page_names() -> None:

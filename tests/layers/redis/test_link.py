@@ -293,8 +293,12 @@ async def test_nothing_is_lost_or_repeated_over_killed_connections(new_server: N
     link = new_link(server)
 
     async def disturb(number: int) -> None:
-        if number % 100 == 99:
+        if number % 500 == 499:
+            # With calls under way, and more to come while it is away.
+            before = link.connects
             server.kill_clients(name="sealane-link")
+            while link.connects == before and number % 1000 == 999:
+                await asyncio.sleep(0.001)
         await asyncio.sleep(0)
 
     replies = await traffic(link, "l", 5000, disturb)
