@@ -103,14 +103,16 @@ class Usage:
     """Who used the processor between two moments.
 
     `server` is the number of the server's process; without it, this process is the server. `store` is the Redis
-    server's. `helpers` are further processes that belong to the sample. What the others used has a resolution of a
-    few hundredths of a second.
+    server's, or those of several. `helpers` are further processes that belong to the sample. What the others used has
+    a resolution of a few hundredths of a second.
     """
 
-    def __init__(self, server: int | None = None, *, store: int | None = None, helpers: Sequence[int] = ()) -> None:
+    def __init__(
+        self, server: int | None = None, *, store: int | Sequence[int] | None = None, helpers: Sequence[int] = ()
+    ) -> None:
         self._alone = server is None
         self._server = os.getpid() if server is None else server
-        self._store = store
+        self._stores = [store] if isinstance(store, int) else store or ()
         self._helpers = helpers
         self._before = self._read()
 
@@ -119,7 +121,7 @@ class Usage:
             time.perf_counter(),
             time.process_time(),
             process_seconds(self._server),
-            0.0 if self._store is None else process_seconds(self._store),
+            sum(map(process_seconds, self._stores)),
             sum(map(process_seconds, self._helpers)),
             _busy_seconds(),
         )

@@ -257,7 +257,7 @@ async def _groups(turns: Turns, side: str, store: Store | None, sizes: Sizes) ->
         await run(sizes.redis_warm_up)
         async for sample in turns:
             gc.collect()
-            usage = Usage(helpers=stores)
+            usage = Usage(store=stores)
             costs = await run(sizes.redis_seconds)
             sample.messages = sum(map(len, costs.values()))
             note_growth(sample, usage, costs)
