@@ -78,10 +78,11 @@ KINDS = (
         "Granian",
         "granian",
         ("--log-level", "warning", "--workers-kill-timeout", "1"),
-        # The note stands below the first panic of a process only.
+        # The note stands below the first panic of a process only. A worker whose thread has gone like that may not end.
         noise=re.compile(
             r"thread '[^']*' \(\d+\) panicked at [^\n]*/pyo3-[^\n]*\nCannot drop pointer [^\n]*"
             r"(\nstack backtrace:(\n +[^\n]*)*)?(\nnote: [^\n]*RUST_BACKTRACE[^\n]*)?"
+            r"(\n\[WARNING\] Killing worker-\d+ after it refused to gracefully stop)?"
         ),
     ),
 )
