@@ -182,5 +182,6 @@ async def test_lifespan_and_the_end(server: AsgiServer, claim: Callable[[str], s
     assert len(codes) <= 1
     lifespan = "startup" in notes[:before], "shutdown" in notes[before:]
     found = {(True, True): "yes", (False, False): "no", (True, False): "startup only"}[lifespan]
-    assert found == claim("Lifespan: startup and shutdown")
+    claimed = claim("Lifespan: startup and shutdown")
+    assert found in ({"yes", "startup only"} if claimed == "shutdown by chance" else {claimed})
     assert ("yes" if "state" in notes else "no") == claim("Lifespan: `state`")
