@@ -57,8 +57,6 @@ demo-redis: .venv/.made  ## serve it on two ports, from two processes and a work
 
 # Three workers and some hundred programs that they start import the same modules: one compiles them for all.
 test coverage: export PYTHONDONTWRITEBYTECODE =
-# Without coverage, whatever runs waits for programs that it has started for a third of its time.
-test: WORKERS = 5
 test: .venv/.made  ## run the whole suite (a part of it: make test ARGS="tests/layers -x")
 	.venv/bin/python -m pytest $(PARALLEL) $(if $(ARGS),$(ARGS),$(PARALLEL_ONLY))
 	$(if $(ARGS),,.venv/bin/python -m pytest $(PARALLEL_FAULTS) $(FAULTS))
