@@ -347,11 +347,9 @@ async def test_a_client_that_takes_nothing_within_send_timeout_is_closed(
     assert consumer.limit_counters["closed_slow"] == 1
     if queue is None:
         assert consumer.limit_counters["dropped_closed"] == 0
-    elif base is SyncEcho and kind == "chat.message":
-        # Handlers in threads may not have come to all of them by then.
-        assert 1 <= consumer.limit_counters["dropped_closed"] <= 5
     else:
-        assert consumer.limit_counters["dropped_closed"] == 5
+        # Where the machine is busy, or handlers run in threads, the time may be over before all have come to the queue.
+        assert 1 <= consumer.limit_counters["dropped_closed"] <= 5
     lines = warnings(caplog)
     assert lines[0].startswith(
         "Limited at '/chat': the client is too slow, and the connection is closed: it took nothing for 0.02 seconds"
