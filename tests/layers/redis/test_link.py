@@ -293,8 +293,8 @@ async def test_nothing_is_lost_or_repeated_over_killed_connections(new_server: N
     link = new_link(server)
 
     async def disturb(number: int) -> None:
-        if number % 500 == 499:
-            # With calls under way, and more to come while it is away.
+        if number % 100 == 99:
+            # With calls under way, and more to come while it is away; now and then it is waited for.
             before = link.connects
             server.kill_clients(name="sealane-link")
             while link.connects == before and number % 1000 == 999:
@@ -304,7 +304,7 @@ async def test_nothing_is_lost_or_repeated_over_killed_connections(new_server: N
     replies = await traffic(link, "l", 5000, disturb)
     assert numbers(server, "l") == list(range(5000))
     assert all(reply in (None, number + 1) for number, reply in enumerate(replies))
-    assert link.reconnects >= 2
+    assert link.reconnects >= 5
 
 
 async def test_what_was_carried_out_is_not_sent_again_where_only_the_reply_got_lost(
