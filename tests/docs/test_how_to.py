@@ -529,5 +529,6 @@ class TestRunWorkers:
         assert f"`--visibility-timeout` seconds ({options.visibility_timeout:g})" in text
         assert f"After `--max-deliveries` ({options.max_deliveries})" in text
         assert f"`--shutdown-timeout` seconds ({options.shutdown_timeout:g})" in text
+        assert f"`--cancel-timeout` seconds ({options.cancel_timeout:g})" in text
         assert (InMemoryChannelLayer().capacity, InMemoryChannelLayer().expiry) == (100, 60)
         assert DEAD_LETTER_EXPIRY == 14 * 86400

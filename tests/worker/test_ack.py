@@ -14,7 +14,7 @@ from sealane.consumers import AsyncConsumer, DeliveredMessage, SyncConsumer
 from sealane.exceptions import ChannelLayerUnavailable, RejectMessage, RetryMessage
 from sealane.layers import InMemoryChannelLayer
 from sealane.layers.delivery import VISIBILITY_TIMEOUT
-from sealane.types import Message
+from sealane.types import Message, Receive, Scope, Send
 from sealane.worker import Worker
 from tests.layers.clock import Clock
 from tests.worker.jobs import LIMIT, Gated, Recorder, eventually, send_jobs, waiting
@@ -464,10 +464,37 @@ async def test_a_job_that_returned_is_done_although_its_instance_was_cancelled_t
                 self.seen.append("saved")
 
     await send_jobs(layer, 1)
-    async with Worker(Jobs.as_asgi(), ["jobs"], layer, shutdown_timeout=0, cancel_timeout=LIMIT, **SOON):
-        await eventually(lambda: Jobs.seen)
+    async with asyncio.timeout(LIMIT):
+        # It would go on to wait for its next message, for as long as cancel_timeout.
+        async with Worker(Jobs.as_asgi(), ["jobs"], layer, shutdown_timeout=0, cancel_timeout=3600, **SOON):
+            await eventually(lambda: Jobs.seen)
     assert Jobs.seen == [1, "saved"]
     assert await waiting(layer) == []
+
+
+async def test_an_application_that_is_cancelled_in_vain_holds_the_worker_for_cancel_timeout(
+    layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = 0
+
+    async def stubborn(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal asked
+        while not over:
+            asked += 1
+            try:
+                await receive()
+            except asyncio.CancelledError:
+                pass
+
+    over = False
+    await send_jobs(layer, 1)
+    async with asyncio.timeout(LIMIT):
+        async with Worker(stubborn, ["jobs"], layer, shutdown_timeout=0, cancel_timeout=0.1, **SOON):
+            await eventually(lambda: asked == 2)
+    over = True
+    # At the end of the time limit it is cancelled for the last time.
+    await eventually(lambda: asked == 5)
+    assert "The application for channel 'jobs' did not end within 0.1 seconds" in caplog.text
 
 
 @pytest.mark.parametrize("fails", [False, True])

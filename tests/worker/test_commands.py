@@ -158,7 +158,8 @@ def test_the_options_reach_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runworker.Command, "work", lambda self, worker, options: worked.append(worker))
     words = (
         "jobs thumbnails --layer second --concurrency 4 --prefetch 2 --ack --visibility-timeout 7.5 --max-deliveries 3 "
-        "--dead-letter-channel bad --retry-delay 0.5 --shutdown-timeout 9 --noreload"
+        "--dead-letter-channel bad --retry-delay 0.5 --shutdown-timeout 9 "
+        "--cancel-timeout 3 --noreload"
     )
     with override_settings(
         ASGI_APPLICATION=f"{__name__}.application", CHANNEL_LAYERS={"default": MEMORY, "second": REDIS}
@@ -172,6 +173,6 @@ def test_the_options_reach_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     options = worker.options
     assert (options.concurrency, options.prefetch, options.ack) == (4, 2, True)
     assert (options.visibility_timeout, options.max_deliveries, options.dead_letter_channel) == (7.5, 3, "bad")
-    assert (options.retry_delay, options.shutdown_timeout) == (0.5, 9)
+    assert (options.retry_delay, options.shutdown_timeout, options.cancel_timeout) == (0.5, 9, 3)
     # Without DEBUG there is no reloader, and what is not said is as in Worker itself.
     assert plain.options == Worker(application, ["jobs"], second).options

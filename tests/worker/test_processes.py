@@ -152,11 +152,12 @@ def test_a_second_signal_cancels_what_runs_and_hands_it_back(valkey: Place, proj
 
 def test_a_thread_that_hangs_does_not_hold_the_process(valkey: Place, project: Make) -> None:
     jobs = project(valkey.layers)
-    worker = jobs.worker("blocking", "--ack", "--shutdown-timeout=0.2")
+    worker = jobs.worker("blocking", "--ack", "--shutdown-timeout=0.2", "--cancel-timeout=0.2")
     valkey.send(1, channel="blocking", seconds=3600)
     jobs.wait(lambda: jobs.count("begin")[1] == 1, "it has begun")
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0, worker.output
+    assert "but its handler still runs after cancel_timeout = 0.2 s" in worker.output
     assert "A thread did not end in 3.5 s; leaving without it." in worker.output
 
 

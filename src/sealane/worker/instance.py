@@ -38,6 +38,7 @@ class Instance:
         self._taken = False
         self._handling = Handling()
         self._ending = False
+        self._cancelled_again = False
         self._arrived = asyncio.Event()
         self._handled: asyncio.Future[Outcome] | None = None
         scope = {"type": "channel", "channel": channel}
@@ -76,7 +77,10 @@ class Instance:
         return await asyncio.shield(self._handled)
 
     async def end(self, timeout: float) -> None:
-        """Cancel the application and wait until it has ended, and its threads, for at most ``timeout`` seconds."""
+        """Cancel the application and wait until it has ended, and its threads, for at most ``timeout`` seconds.
+
+        One whose handler kept the cancellation to itself is cancelled once more when it asks for its next message.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         self._ending = True
@@ -112,6 +116,10 @@ class Instance:
     async def _receive(self) -> Message:
         if self._taken and self._message is not None:
             self._settle(Outcome(taken=True, over=False, error=None))
+        if self._ending and not self._cancelled_again:
+            # No second time: one that swallows each would never let the loop have a moment of peace.
+            self._cancelled_again = True
+            self._task.cancel()
         # Cancelled here, as by a timeout of the application's own, it has not taken the message; the next call gets it.
         while self._message is None or self._taken:
             self._arrived.clear()

@@ -102,6 +102,14 @@ class Command(BaseCommand):
             "cancelled. Default: %(default)g.",
         )
         parser.add_argument(
+            "--cancel-timeout",
+            type=seconds,
+            default=10.0,
+            metavar="SECONDS",
+            help="How long what is cancelled may take to end. What still runs then is left alone, and with --ack "
+            "comes again when its lease ends. Default: %(default)g.",
+        )
+        parser.add_argument(
             "--reload",
             action="store_true",
             default=None,
@@ -135,9 +143,12 @@ class Command(BaseCommand):
 
     def work_in_thread(self, options: dict[str, Any]) -> None:
         """Work in the child of the autoreloader, beside the thread that watches the source files."""
-        shutdown = min(options["shutdown_timeout"], RELOAD_SHUTDOWN)
+        sooner = {
+            "shutdown_timeout": min(options["shutdown_timeout"], RELOAD_SHUTDOWN),
+            "cancel_timeout": min(options["cancel_timeout"], RELOAD_CANCEL),
+        }
         try:
-            worker = make({**options, "shutdown_timeout": shutdown}, cancel_timeout=RELOAD_CANCEL)
+            worker = make({**options, **sooner})
         except BaseException as error:
             self._ended.set()
             # Django watches the file that an error comes from: of the first one, before others were made of it.
@@ -178,7 +189,7 @@ class Command(BaseCommand):
                 await layer.close()
 
 
-def make(options: dict[str, Any], **changes: Any) -> Worker:
+def make(options: dict[str, Any]) -> Worker:
     """Return the worker that the options ask for."""
     names = (
         "concurrency",
@@ -189,5 +200,6 @@ def make(options: dict[str, Any], **changes: Any) -> Worker:
         "dead_letter_channel",
         "retry_delay",
         "shutdown_timeout",
+        "cancel_timeout",
     )
-    return make_worker(options["channels"], options["layer"], **{name: options[name] for name in names}, **changes)
+    return make_worker(options["channels"], options["layer"], **{name: options[name] for name in names})
