@@ -26,7 +26,7 @@ _HOST = "127.0.0.1"
 _START_LIMIT = 10.0
 
 #: Commands that opening a connection and counting cost, not sending.
-_HOUSEKEEPING = ("auth", "client", "command", "config", "hello", "info", "ping", "select", "script|load")
+_HOUSEKEEPING = ("auth", "client", "command", "config", "hello", "info", "ping", "select", "script")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

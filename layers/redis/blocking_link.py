@@ -12,7 +12,7 @@ from sealane.exceptions import CallRefused, ChannelLayerUnavailable, ServerUnrea
 from sealane.layers.redis.access import scrub
 from sealane.layers.redis.backoff import Backoff
 from sealane.layers.redis.line import Line
-from sealane.layers.redis.pipeline import EPOCH, Argument, Verdict, pack, pack_arguments, verdict_of
+from sealane.layers.redis.pipeline import EPOCH, Argument, Verdict, pack, pack_arguments, pack_load, verdict_of
 from sealane.layers.redis.script import Script
 
 __all__ = ["BlockingLink", "Pooled"]
@@ -44,6 +44,9 @@ class BlockingLink:
     connecting then, up to half as much later. Until then it is sent again when the connection is lost or silent, and
     when the server answers that it cannot carry it out now, as :class:`~sealane.layers.redis.link.Link` does. Each
     connection looks for the place's server anew. A server whose memory is full raises ChannelLayerUnavailable at once.
+
+    A connection loads nothing: a script is called by its hash, and is loaded, it alone, where the server says that it
+    does not have it (NOSCRIPT), with the call that is made again.
 
     Other errors of the server are raised as redis-py's. What interrupts a call, such as KeyboardInterrupt or the time
     limit of a task, leaves it open whether it was carried out, and leaves the link in order.
@@ -230,7 +233,7 @@ class _Call:
                     return before, 1
                 count += 1
         if self._loading and self._script is not None:
-            before += pack("SCRIPT", "LOAD", self._script.source)
+            before += pack_load(self._script)
             count += 1
         if self._tail is None:
             return before + self._head, count
@@ -262,8 +265,8 @@ class _Call:
             # What was written before will not be carried out any more.
             self.doubtful = False
             line.number = number
-        if self._loading:
-            self._loading = False
+        loading, self._loading = self._loading, False
+        if loading:
             loaded = replies.pop(0)
             if isinstance(loaded, Exception):
                 return self._refuse(line, loaded)
@@ -278,6 +281,9 @@ class _Call:
         if verdict is Verdict.RELOAD or (verdict is Verdict.REORDER and self._claiming):
             # Not counted; or the count was another than expected, and is known now.
             line.claimed = claimed
+        if verdict is Verdict.RELOAD and loading:
+            # In vain: there is no hurry to do it again.
+            return Verdict.LATER
         return verdict
 
     def _refuse(self, line: Line, error: Exception) -> Verdict:

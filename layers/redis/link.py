@@ -58,6 +58,12 @@ class Link:
     that is being moved (ASK) is awaited, not followed: scripts have several keys, of which the new node serves none
     before it has all. A server whose memory is full raises ChannelLayerUnavailable at once.
 
+    Scripts are loaded once, and again where they are gone. Over each new connection, before ``on_connect``, the server
+    is asked by their hashes which it has, and is given those that it lacks: at a server that has them no connection
+    loads anything. Where it refuses to say, as it may to a user without the right, it is given all. What it said is no
+    promise: where a script is gone later (NOSCRIPT), all are loaded before what was rejected is sent again. Where that
+    does not help, the next times are with growing, random delays.
+
     A connection over which nothing came for ``timeout`` seconds although something is due is given up. A new one is
     looked for without end, until :meth:`close`, with growing, random delays; also when no call waits for it.
 
@@ -80,7 +86,7 @@ class Link:
     ) -> None:
         """Prepare a link; it connects at its first call.
 
-        ``scripts`` are loaded into the server over each new connection. ``timeout`` is for a call in all,
+        ``scripts`` are those that its calls and ``on_connect`` run. ``timeout`` is for a call in all,
         ``connect_timeout`` for one try to connect (default: the same), in seconds. At most ``limit`` calls may be
         under way or waiting. ``name`` is the connection's name at the server. ``sender`` begins the name of the key
         that counts the numbered calls; it needs the hash tag of the place. ``on_connect`` is awaited with each new
@@ -109,7 +115,7 @@ class Link:
             limit=limit,
             timeout=timeout,
             sender_key=self.sender_key,
-            loads=[pack("SCRIPT", "LOAD", script.source) for script in scripts],
+            scripts=scripts,
         )
         self._on_connect = on_connect
         self._backoff = Backoff(first=_FIRST, most=_MOST, random=random)
@@ -338,7 +344,7 @@ class Link:
         try:
             async with asyncio.timeout(self.connect_timeout):
                 opening = Opening(connection)
-                await opening.calls(self._pipeline.loads)
+                await opening.load(self._pipeline.scripts)
                 if self._on_connect is not None:
                     await self._on_connect(opening)
         except TimeoutError:

@@ -17,9 +17,9 @@ from redis import exceptions as errors
 
 from sealane.exceptions import CallRefused, ChannelLayerUnavailable
 from sealane.layers.redis.access import scrub
-from sealane.layers.redis.script import KEPT, OUT_OF_TURN
+from sealane.layers.redis.script import KEPT, OUT_OF_TURN, Script
 
-__all__ = ["Argument", "Call", "Pipeline", "Verdict", "pack", "pack_arguments", "verdict_of"]
+__all__ = ["Argument", "Call", "Pipeline", "Verdict", "pack", "pack_arguments", "pack_load", "verdict_of"]
 
 Argument = bytes | bytearray | memoryview | str | int | float
 
@@ -133,6 +133,11 @@ def pack(*arguments: Argument) -> bytes:
     return b"*%d\r\n%b" % (len(arguments), pack_arguments(arguments))
 
 
+def pack_load(script: Script) -> bytes:
+    """Return the command that loads a script, as it is written to a server."""
+    return pack("SCRIPT", "LOAD", script.source)
+
+
 class Call:
     """A command that waits to be written or to be answered."""
 
@@ -169,17 +174,22 @@ class Pipeline:
     Calls are carried out in the order in which they were pushed. Where the server rejects one, those after it must
     not stay ahead of it: nothing more is written until all that is under way has been answered, then the rejected
     call and all after it are sent again. Numbered calls refuse to run out of turn; other calls may run twice.
+
+    Scripts are loaded where the server turns out not to have one, and only then: all of them, right before the calls
+    that are sent again.
     """
 
     def __init__(
-        self, place: str, *, limit: int, timeout: float, sender_key: bytes | None = None, loads: Iterable[bytes] = ()
+        self, place: str, *, limit: int, timeout: float, sender_key: bytes | None = None, scripts: Iterable[Script] = ()
     ) -> None:
         self.place = place
         self.limit = limit
         self.timeout = timeout
         self.sender_key = sender_key
-        #: The commands that load the scripts, packed.
-        self.loads = tuple(loads)
+        #: What is loaded where the server does not have it.
+        self.scripts = tuple(scripts)
+        #: How many times in a row they were loaded, without a call that succeeded after it.
+        self.loads = 0
         #: What is to be written, in order.
         self.waiting: deque[Call] = deque()
         #: What was written and is not answered, in order.
@@ -202,7 +212,7 @@ class Pipeline:
         #: When the current epoch was claimed; None: not yet, or the order was disturbed.
         self.claimed: float | None = None
         self._claim: Call | None = None
-        self._preface: tuple[bytes, ...] = ()
+        self._preface: list[bytes] = []
 
     # Calls
 
@@ -230,7 +240,7 @@ class Pipeline:
         for data in self._preface:
             pieces.append(data)
             self._fly(Call(data, None, now))
-        self._preface = ()
+        self._preface = []
         while waiting and self.outstanding < WINDOW:
             call = waiting[0]
             future = call.future
@@ -277,9 +287,13 @@ class Pipeline:
         if future is None:
             if call is self._claim:
                 self._end_claim(call, value)
-        elif self.verdict and not call.numbered and not call.once:
+            return
+        if not self.verdict:
+            self.loads = 0
+        elif not call.numbered and not call.once:
             self.rejected.append(call)
-        elif not future.done():
+            return
+        if not future.done():
             future.set_result(value)
         elif self.followed:
             callback = self.followed.pop(future, None)
@@ -368,7 +382,12 @@ class Pipeline:
         self.waiting.extendleft(reversed(self.rejected))
         self.rejected.clear()
         if verdict is Verdict.RELOAD:
-            self._preface = self.loads
+            self._preface = [pack_load(script) for script in self.scripts]
+            self.loads += 1
+            if self.loads > 1:
+                # In vain the last time, which is no success, whatever else was answered.
+                self.answered = False
+                return Verdict.LATER
         return verdict
 
     def lose(self, error: str) -> None:
@@ -391,7 +410,8 @@ class Pipeline:
         self.verdict = Verdict.NONE
         self.claimed = None
         self._claim = None
-        self._preface = ()
+        self._preface = []
+        self.loads = 0
 
     def expire(self, now: float) -> float | None:
         """Fail the calls that have waited too long; return when the next one will have, or None."""

@@ -189,15 +189,13 @@ class StreamBranch(Branch):
         """Look, before anything is read over a new connection, whether the server still has what was posted."""
         if self._lineage is None and self.progress.number == 1:
             return  # nothing yet; that the mailbox is known is up to the link
-        register = self.scripts.register
         known, asked = self._registered, time.monotonic()
         silent = asked - self._heard
-        reply = await opening.call("EVAL", register.source, 1, self.base, *self._registration())
+        reply = await opening.run(self.scripts.register, (self.base,), self._registration())
         lineage = self._take_registration(known, asked, reply)
         has_all = await self._has_all(lineage, opening)
         if self.losses.known or self._behind or not has_all:
             # Before anything is told: what is sent to the groups from then on is not missed.
-            await opening.call("SCRIPT", "LOAD", self.scripts.rejoin.source)
             await self.restoration.tell_first(opening, self.restoration.memberships())
         entries: list[Entry] | None = None
         if self._behind:

@@ -259,6 +259,22 @@ async def test_the_rights_are_enough(kind: type[RedisLayer]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("asks", [True, False], ids=["all", "without-the-last"])
+async def test_the_scripting_rights_are_enough(kind: type[RedisLayer], asks: bool) -> None:
+    [named] = re.findall(r"Of `\+@scripting` the layers use (.+?)\. ", " ".join(RUN.read_text().split()))
+    rights = re.findall("`(.+?)`", named)
+    assert rights[-1] == "script|exists"
+    narrow = rule_of_the_page().replace("+@scripting ", "") + " -@scripting"
+    for right in rights if asks else rights[:-1]:
+        narrow += f" +{right}"
+    with Server(users=["default off", narrow]) as server:
+        hosts = [server.url_as("sealane", "secret")]
+        await use_everything(kind(hosts, timeout=20), kind(hosts, timeout=20))
+        refused = {entry[entry.index(b"object") + 1] for entry in server.command("ACL", "LOG")}
+        assert refused == (set() if asks else {b"script|exists"})
+
+
+@pytest.mark.parametrize("kind", KINDS)
 async def test_the_rights_are_enough_on_a_cluster(kind: type[RedisLayer]) -> None:
     [more] = re.findall(r"On a Cluster add\s`(.+?)`", RUN.read_text())
     with Cluster() as cluster:

@@ -247,6 +247,29 @@ def test_scripts_and_keys_that_were_flushed_do_no_harm(
     for key in plain_server.keys(f"{key_prefix}*"):
         plain_server.command("DEL", key)
     assert [link.run(APPEND, "d"), link.run(APPEND, "e")] == [1, 2]
+    assert link.error is None
+
+
+def test_a_script_is_loaded_once_and_alone(new_server: NewServer, new_link: NewLink) -> None:
+    server = new_server()
+    assert [new_link(server).run(APPEND, value) for value in "abc"] == [1, 2, 3]
+    assert server.command_calls()["script|load"] == 1
+    assert listed(new_link(server)) == ["a", "b", "c"]
+    assert server.command_calls()["script|load"] == 2
+
+
+def test_a_script_that_the_server_does_not_keep_is_not_loaded_without_end(
+    new_server: NewServer, new_link: NewLink
+) -> None:
+    server = new_server()
+    link = new_link(server, timeout=3.0)
+    script = Script("kept", "return 1")
+    # As at a proxy that gives each command to another server.
+    object.__setattr__(script, "sha1", "0" * 40)
+    with pytest.raises(ChannelLayerUnavailable, match=r"no reply within 3 s .*No matching script"):
+        link.run(script)
+    # One delay may be short by chance; all of them are not.
+    assert 2 <= server.command_calls()["script|load"] < 60
 
 
 def test_a_stopped_server_is_given_up_in_time(new_server: NewServer, new_link: NewLink) -> None:

@@ -10,9 +10,21 @@ from redis import exceptions as errors
 
 from sealane.exceptions import CallRefused, ChannelLayerUnavailable
 from sealane.layers.redis import pipeline as module
-from sealane.layers.redis.pipeline import EPOCH, WINDOW, Call, Pipeline, Verdict, pack, pack_arguments, verdict_of
+from sealane.layers.redis.pipeline import (
+    EPOCH,
+    WINDOW,
+    Call,
+    Pipeline,
+    Verdict,
+    pack,
+    pack_arguments,
+    pack_load,
+    verdict_of,
+)
 from sealane.layers.redis.script import OUT_OF_TURN, Script
 
+SCRIPT = Script("one", "return 1")
+LOAD = pack_load(SCRIPT)
 OUT = errors.ResponseError(f"{OUT_OF_TURN} another call is next")
 
 
@@ -21,7 +33,7 @@ class Bench:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, **options: Any) -> None:
         self.loop = loop
-        options = {"limit": 100, "timeout": 5.0, "sender_key": b"s", "loads": [b"LOAD"], **options}
+        options = {"limit": 100, "timeout": 5.0, "sender_key": b"s", "scripts": [SCRIPT], **options}
         self.pipeline = Pipeline("here", **options)
         self.now = 0.0
 
@@ -86,6 +98,11 @@ def test_the_hash_of_a_script_is_that_of_all_of_it() -> None:
     assert numbered.source.endswith("return 1")
     assert numbered.sha1 != plain.sha1
     assert "return 1" not in repr(numbered)
+
+
+def test_a_script_is_loaded_with_all_of_it() -> None:
+    numbered = Script("x", "return 1", numbered=True)
+    assert pack_load(numbered) == pack("SCRIPT", "LOAD", numbered.source)
 
 
 # Errors
@@ -275,7 +292,7 @@ def test_a_rejected_call_keeps_its_place(bench: Bench) -> None:
     assert bench.pipeline.settled
     assert bench.pipeline.resume() is Verdict.RELOAD
     written = bench.take()
-    assert written.startswith(b"LOAD")
+    assert written.startswith(LOAD)
     assert b"EVAL" in written
     bench.pipeline.reply(b"sha")
     bench.pipeline.reply(b"%d" % EPOCH)
@@ -315,11 +332,54 @@ def test_scripts_that_cannot_be_loaded_end_the_connection(bench: Bench) -> None:
     bench.take()
     bench.pipeline.fail(errors.NoScriptError("gone"))
     bench.pipeline.resume()
-    assert bench.take() == b"LOADa"
+    assert bench.take() == LOAD + b"a"
     bench.pipeline.fail(errors.ResponseError("Error compiling script"))
     bench.pipeline.fail(errors.NoScriptError("gone"))
     assert bench.pipeline.resume() is Verdict.RECONNECT
     assert bench.pipeline.error == "gone"
+
+
+def test_nothing_is_loaded_unless_it_is_missing(bench: Bench) -> None:
+    bench.call(b"a")
+    assert bench.take() == b"a"
+    bench.pipeline.lose("gone")
+    assert bench.take() == b"a"
+
+
+def test_many_calls_that_find_no_script_have_it_loaded_once(bench: Bench) -> None:
+    futures = [bench.call(b"%d" % number) for number in range(3)]
+    bench.take()
+    for _ in futures:
+        bench.pipeline.fail(errors.NoScriptError("gone"))
+    assert bench.pipeline.resume() is Verdict.RELOAD
+    assert bench.take() == LOAD + b"012"
+    for value in (b"sha", 0, 1, 2):
+        bench.pipeline.reply(value)
+    assert [future.result() for future in futures] == [0, 1, 2]
+    assert bench.take() == b""
+
+
+def test_scripts_that_are_loaded_in_vain_are_loaded_again_later(bench: Bench) -> None:
+    bench.call(b"a")
+    bench.call(b"b")
+    for verdict in (Verdict.RELOAD, Verdict.LATER, Verdict.LATER):
+        bench.take()
+        while len(bench.pipeline.flying) > 2:
+            bench.pipeline.reply(b"sha")
+        bench.pipeline.fail(errors.NoScriptError("gone"))
+        # Before this one is carried out again it says nothing about the script.
+        bench.pipeline.reply("b")
+        assert bench.pipeline.resume() is verdict
+    # So a delay grows, although something was answered.
+    assert not bench.pipeline.answered
+    assert bench.take() == LOAD + b"ab"
+    bench.pipeline.reply(b"sha")
+    bench.pipeline.reply("a")
+    bench.pipeline.reply("b")
+    bench.call(b"c")
+    bench.take()
+    bench.pipeline.fail(errors.NoScriptError("gone"))
+    assert bench.pipeline.resume() is Verdict.RELOAD
 
 
 def test_a_full_server_refuses_numbered_calls_and_no_others(bench: Bench) -> None:

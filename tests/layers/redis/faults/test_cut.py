@@ -9,6 +9,7 @@ import pytest
 from sealane.layers.redis.layer import RedisLayer
 from sealane.layers.redis.pubsub import RedisPubSubChannelLayer
 from sealane.layers.redis.streams import RedisChannelLayer
+from sealane.testing.layer_contract._harness import until
 from tests.layers.redis.faults.conftest import NewLayer
 from tests.layers.redis.faults.traffic import Listener, Sender, ThreadSender, check, sending, sending_in_thread
 from tests.servers import Flavour, Server, wait_until
@@ -96,6 +97,53 @@ async def test_pubsub_tells_what_it_missed(valkey_server: Server, new_layer: New
         assert first.gaps
         assert {gap.reason for gap in first.gaps} == {"disconnected"}
         assert here.stats()["gaps"] >= 1
+
+
+async def _bytes_of_a_return(server: Server, layer: RedisLayer) -> int:
+    """Cut both connections of a process; return how many bytes the server has got when they are back."""
+    made = layer.stats()["reconnects"]
+    before, _ = server.net_bytes()
+    await asyncio.to_thread(_cut, server, "sealane*")
+    await until(lambda: layer.stats()["reconnects"] >= made + 2)
+    after, _ = server.net_bytes()
+    return after - before
+
+
+@pytest.mark.parametrize("flavour", ["valkey", "redis"])
+async def test_connections_that_come_back_load_no_scripts(
+    new_server: NewServer, new_layer: NewLayer, kind: type[RedisLayer], flavour: Flavour
+) -> None:
+    """The scripts are 145 kB."""
+    server = new_server(flavour)
+    layer = new_layer([server.url], kind)
+    listener = await Listener.of(layer, "news")
+    news = Sender("news", partial(layer.group_send, "news"))
+    await news.step()
+    loaded = server.command_calls()["script|load"]
+    for _ in range(CUTS):
+        assert await _bytes_of_a_return(server, layer) < 5000
+        await check(news, listener, lossless=False)
+    assert server.command_calls()["script|load"] == loaded
+
+
+@pytest.mark.parametrize("name", ["sealane", "sealane-reader", "sealane*"])
+async def test_streams_lose_nothing_with_the_scripts(new_server: NewServer, new_layer: NewLayer, name: str) -> None:
+    """Whichever connection comes back first to a server that has lost the scripts, it has what it needs."""
+    server = new_server()
+    here, there = new_layer([server.url]), new_layer([server.url])
+    first, second = await Listener.of(here, "news"), await Listener.of(there, "news")
+    news = Sender("news", partial(there.group_send, "news"))
+    thread = ThreadSender("thread", partial(here.sync.group_send, "news"))
+    with sending_in_thread(thread):
+        async with sending(news, width=4):
+            for _ in range(CUTS):
+                await asyncio.gather(news.more(10), thread.more(5))
+                await asyncio.to_thread(server.command, "SCRIPT", "FLUSH")
+                await asyncio.to_thread(_cut, server, name)
+            await asyncio.gather(news.more(10), thread.more(5))
+    await check(news, first, second)
+    await check(thread, first, second)
+    assert not [*first.gaps, *second.gaps, *news.errors, *thread.errors]
 
 
 async def test_waiting_for_a_held_channel(valkey_server: Server, new_layer: NewLayer, kind: type[RedisLayer]) -> None:
