@@ -73,6 +73,20 @@ async def test_a_server_that_has_forgotten_everything_is_told_again(
     assert await receiver == message_with(5)
 
 
+async def test_what_came_meanwhile_is_read_at_once(make_on: Make, new_server: Callable[..., Server]) -> None:
+    """One XREAD brings many entries, so that a busy site needs few of them."""
+    server = new_server()
+    here, there = make_on(server, capacity=1000), make_on(server)
+    channel = await here.new_channel()
+    await here.group_add("group", channel)
+    await there.group_send("group", message_with(0))
+    assert await next_message(here, channel) == message_with(0)
+    before = server.command_calls()["xread"]
+    await asyncio.gather(*(there.group_send("group", message_with(number)) for number in range(500)))
+    assert [await next_message(here, channel) for _ in range(500)] == [message_with(number) for number in range(500)]
+    assert server.command_calls()["xread"] - before < 50
+
+
 async def test_entries_that_are_missing_are_counted_and_told(make_on: Make, valkey_server: Server) -> None:
     layer = make_on(valkey_server)
     channel = await layer.new_channel()
