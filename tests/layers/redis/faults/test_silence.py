@@ -13,6 +13,7 @@ from sealane.layers.redis.pubsub import RedisPubSubChannelLayer
 from sealane.layers.redis.streams import RedisChannelLayer
 from tests.layers.redis.faults.conftest import NewLayer
 from tests.layers.redis.faults.traffic import Listener, Sender, ThreadSender, check, sending, sending_in_thread
+from tests.layers.redis.relay import Relay
 from tests.servers import Server
 
 pytestmark = pytest.mark.untraced
@@ -88,6 +89,25 @@ async def test_closing_while_it_is_silent(new_server: NewServer, new_layer: NewL
             await layer.close()
             results = await asyncio.gather(*calls, waiting, return_exceptions=True)
     assert all(isinstance(result, Exception) for result in results)
+
+
+async def test_a_connection_that_brings_nothing_any_more(new_server: NewServer, new_layer: NewLayer) -> None:
+    """Nobody says that it is lost, as where a firewall forgot it. The reader finds out, and goes on from there."""
+    server = new_server()
+    async with Relay(server) as relay:
+        here, there = new_layer([relay.url], timeout=0.5), new_layer([server.url])
+        first = await Listener.of(here, "news")
+        news = Sender("news", partial(there.group_send, "news"))
+        await news.step()
+        await first.has("news", 1)
+        (reading,) = [line for line in relay.lines if b"XREAD" in line.begun]
+        reading.to_client.clear()
+        for _ in range(5):
+            await news.step()
+        await check(news, first)
+        assert not first.gaps
+        assert here.stats()["reconnects"] == 1
+        await here.close()
 
 
 async def test_ten_seconds(new_server: NewServer, new_layer: NewLayer) -> None:
