@@ -143,13 +143,13 @@ async def test_ten_seconds(new_server: NewServer, new_layer: NewLayer) -> None:
 async def test_silence_for_longer_than_the_lease(new_server: NewServer, new_layer: NewLayer) -> None:
     """Whoever was taken out of its groups meanwhile is in them again, and is told of it, once."""
     server = new_server()
-    here, there = (new_layer([server.url], lease=1.5, timeout=8) for _ in range(2))
+    here, there = (new_layer([server.url], lease=3, timeout=10) for _ in range(2))
     first, second = await Listener.of(here, "news"), await Listener.of(there, "news")
     group = Sender("group", partial(there.group_send, "news"))
     async with sending(group, width=3):
         await group.more(20)
         with server.paused():
-            await asyncio.sleep(3)
+            await asyncio.sleep(5)
         for listener in (first, second):
             await listener.until(partial(bool, listener.gaps), "a gap")
         await group.more(20)
