@@ -14,6 +14,8 @@ import redis.asyncio
 from redis.credentials import CredentialProvider
 from redis.exceptions import RedisError
 
+from sealane.layers.redis.arguments import missing_files
+
 __all__ = ["Access", "Address", "Endpoint", "scrub"]
 
 #: An error text is cut after so many characters.
@@ -72,6 +74,11 @@ class Access:
         """Return the texts that no log and no error may hold."""
         found = (self.password, self.arguments.get("ssl_password"))
         return tuple(secret for secret in found if isinstance(secret, str) and secret)
+
+    def why(self, error: BaseException) -> str:
+        """Return why no connection was made, in one line that may be logged."""
+        # Neither Python nor redis-py says which file it is that is not there.
+        return scrub(error, self.secrets()) + missing_files(self.arguments)
 
     def connection(self, address: Address) -> redis.asyncio.Connection:
         """Return a new asyncio connection, not connected yet."""
@@ -175,9 +182,11 @@ def scrub(error: BaseException, secrets: Iterable[str] = ()) -> str:
         # redis-py wraps what it does not know: `ConnectionError(exc) from exc`.
         return type(cause).__name__
     text = str(error)
-    if isinstance(error.__context__, ssl.SSLError) and error.__context__.reason:
+    # Those that Python itself raises have no reason.
+    reason = getattr(error.__context__, "reason", None) if isinstance(error.__context__, ssl.SSLError) else None
+    if reason:
         # redis-py 5 leaves out what was wrong.
-        text = f"{text} ({error.__context__.reason})"
+        text = f"{text} ({reason})"
     text = " ".join(text.split())
     text = text.partition(_ECHO)[0].rstrip(" ,")
     # The longer first: one may be part of another.

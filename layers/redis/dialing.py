@@ -12,7 +12,7 @@ import redis.asyncio
 from redis.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
-from sealane.layers.redis.access import Access, Address, scrub
+from sealane.layers.redis.access import Access, Address
 from sealane.layers.redis.discovery import Ask, Failed, Search, Try
 
 __all__ = ["BlockingPool", "open_blocking_pool", "open_connection"]
@@ -62,7 +62,7 @@ async def _dial(
     try:
         connection = access.connection(address)
     except Exception as exc:
-        return None, Failed(scrub(exc, access.secrets()))
+        return None, Failed(access.why(exc))
     reply: Any = None
     done = False
     clock = asyncio.timeout(limit)
@@ -77,7 +77,7 @@ async def _dial(
                 reply = await _execute(connection, *command)
         done = True
     except Exception as exc:
-        reply = Failed(_no_answer(limit) if clock.expired() else scrub(exc, access.secrets()))
+        reply = Failed(_no_answer(limit) if clock.expired() else access.why(exc))
     finally:
         if not done:
             await _hang_up(connection)
@@ -215,7 +215,7 @@ class _Searching(AbstractConnection):
                 _execute_blocking(self, "CLIENT", "SETNAME", name)
             return _execute_blocking(self, *step.command) if step.command else None
         except Exception as exc:
-            return Failed(scrub(exc, step.access.secrets()))
+            return Failed(step.access.why(exc))
 
 
 class _SearchingTCP(_Searching, redis.Connection):
@@ -235,12 +235,12 @@ def _ask(step: Ask, limit: float) -> Any:
     try:
         connection: Any = access.blocking_connection(step.endpoint.address, timeout=limit)
     except Exception as exc:
-        return Failed(scrub(exc, access.secrets()))
+        return Failed(access.why(exc))
     try:
         connection.connect()
         return _execute_blocking(connection, *step.command)
     except Exception as exc:
-        return Failed(scrub(exc, access.secrets()))
+        return Failed(access.why(exc))
     finally:
         connection.disconnect()
 

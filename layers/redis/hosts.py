@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from sealane.exceptions import InvalidChannelLayerError
 from sealane.layers.redis.access import Access, Address, Endpoint, scrub
+from sealane.layers.redis.arguments import PASSED, check_arguments, kind_of, list_of, number_of
 from sealane.layers.redis.discovery import Hint, tag_of
 from sealane.layers.redis.places import ClusterSlot, Place, SentinelService, Server
 from sealane.layers.redis.urls import parse_url
@@ -39,26 +40,6 @@ _OWN: Final = (
     "socket_connect_timeout",
 )
 
-#: What redis-py's connections get as it is.
-_PASSED: Final = (
-    "credential_provider",
-    "socket_keepalive",
-    "socket_keepalive_options",
-    "socket_read_size",
-    "ssl_ca_certs",
-    "ssl_ca_data",
-    "ssl_ca_path",
-    "ssl_cert_reqs",
-    "ssl_certfile",
-    "ssl_check_hostname",
-    "ssl_ciphers",
-    "ssl_exclude_verify_flags",
-    "ssl_include_verify_flags",
-    "ssl_keyfile",
-    "ssl_min_version",
-    "ssl_password",
-)
-
 #: What configurations hold for channels_redis, and the layer decides itself: replies are bytes, it keeps the time of
 #: each call, and what is sent again depends on what was sent.
 _WITHOUT_EFFECT: Final = (
@@ -84,7 +65,7 @@ _WITHOUT_EFFECT: Final = (
     "timeout",
 )
 
-_SERVER: Final = frozenset((*_OWN, *_PASSED, *_WITHOUT_EFFECT))
+_SERVER: Final = frozenset((*_OWN, *PASSED, *_WITHOUT_EFFECT))
 _WHERE: Final = frozenset(("address", "host", "port", "path", "unix_socket_path"))
 _SENTINEL: Final = frozenset(("sentinels", "master_name", "service_name", "sentinel_kwargs"))
 _CLUSTER: Final = frozenset(("cluster", "hosts", "startup_nodes", "shards"))
@@ -191,7 +172,7 @@ def _sentinel(where: str, entry: Mapping[Any, Any]) -> SentinelService:
     sentinels = entry.get("sentinels")
     if isinstance(sentinels, (str, bytes, Mapping)) or not isinstance(sentinels, Sequence) or not sentinels:
         raise InvalidChannelLayerError(
-            f"{where}['sentinels'] is {_kind(sentinels)}; expected a list of (host, port) tuples"
+            f"{where}['sentinels'] is {kind_of(sentinels)}; expected a list of (host, port) tuples"
         )
     endpoints = []
     for index, sentinel in enumerate(sentinels):
@@ -260,13 +241,13 @@ def _endpoint(where: str, entry: object, port: int, common: Mapping[Any, Any]) -
     elif isinstance(entry, (tuple, list)) and len(entry) == 2:
         own = {"host": entry[0], "port": entry[1]}
     else:
-        raise InvalidChannelLayerError(f"{where} is {_kind(entry)}; {_ENTRY}")
+        raise InvalidChannelLayerError(f"{where} is {kind_of(entry)}; {_ENTRY}")
     _check_keys(where, own, _SERVER)
     arguments = {**common, **own}
     address = arguments.pop("address", None)
     if address is not None and not _WHERE.isdisjoint(arguments):
         raise InvalidChannelLayerError(
-            f"{where} has 'address' and {_list(_WHERE & set(arguments))}; expected one of them"
+            f"{where} has 'address' and {list_of(_WHERE & set(arguments))}; expected one of them"
         )
     if isinstance(address, str) and address.startswith("/"):
         arguments["path"] = address
@@ -278,7 +259,7 @@ def _endpoint(where: str, entry: object, port: int, common: Mapping[Any, Any]) -
     elif isinstance(address, (tuple, list)) and len(address) == 2:
         arguments.update(host=address[0], port=address[1])
     elif address is not None:
-        raise InvalidChannelLayerError(f"{where}['address'] is {_kind(address)}; expected a URL, a tuple or a path")
+        raise InvalidChannelLayerError(f"{where}['address'] is {kind_of(address)}; expected a URL, a tuple or a path")
     place = _address(where, arguments, port)
     access = _access(where, arguments)
     if place.path and access.tls:
@@ -296,9 +277,9 @@ def _address(where: str, arguments: Mapping[str, Any], default: int) -> Address:
     host = arguments.get("host", "localhost")
     if not isinstance(host, str) or not host or any(character in host for character in "@/ []"):
         raise InvalidChannelLayerError(
-            f"{where} has a host that is {_kind(host)}; expected a host name or an IP address, without brackets"
+            f"{where} has a host that is {kind_of(host)}; expected a host name or an IP address, without brackets"
         )
-    port = _number(where, "port", arguments.get("port", default), int, 1, 65_535)
+    port = number_of(where, "port", arguments.get("port", default), int, 1, 65_535)
     # Host names know no upper case; two spellings must not make two places.
     return Address(host.lower(), int(port))
 
@@ -316,19 +297,20 @@ def _access(where: str, arguments: Mapping[str, Any]) -> Access:
     tls = arguments.get("ssl", False)
     if not isinstance(tls, bool):
         raise InvalidChannelLayerError(f"{where}['ssl'] is {_shown(tls)}; expected True or False")
-    passed = {key: arguments[key] for key in _PASSED if key in arguments}
+    passed = {key: arguments[key] for key in PASSED if key in arguments}
     stray = [key for key, value in passed.items() if key.startswith("ssl_") and value is not None]
     if stray and not tls:
-        raise InvalidChannelLayerError(f"{where} has {_list(stray)} but no TLS; add 'ssl': True, or use rediss://")
+        raise InvalidChannelLayerError(f"{where} has {list_of(stray)} but no TLS; add 'ssl': True, or use rediss://")
     if arguments.get("credential_provider") is not None and (arguments.get("username") or arguments.get("password")):
         raise InvalidChannelLayerError(f"{where} has a credential_provider and a username or password; leave one out")
+    check_arguments(where, passed)
     limit = arguments.get("socket_connect_timeout")
     if limit is not None:
-        limit = _number(where, "socket_connect_timeout", limit, float, 0, math.inf)
+        limit = number_of(where, "socket_connect_timeout", limit, float, 0, math.inf)
         if not limit:
             raise InvalidChannelLayerError(f"{where}['socket_connect_timeout'] is 0; expected a number of seconds")
     return Access(
-        db=int(_number(where, "db", arguments.get("db") or 0, int, 0, math.inf)),
+        db=int(number_of(where, "db", arguments.get("db") or 0, int, 0, math.inf)),
         username=arguments.get("username") or None,
         password=arguments.get("password") or None,
         tls=tls,
@@ -358,36 +340,9 @@ def _check_keys(where: str, entry: Mapping[Any, Any], accepted: frozenset[str]) 
     unknown = [key for key in entry if key not in accepted]
     if unknown:
         expected = ", ".join(sorted(accepted.difference(_WITHOUT_EFFECT)))
-        raise InvalidChannelLayerError(f"{where} has the unknown key {_list(map(str, unknown))}; expected {expected}")
-
-
-def _number(where: str, key: str, value: object, kind: type[float], least: float, most: float) -> float:
-    """Return a number, which may be given as a str, since many come from the environment."""
-    number: float | None = None
-    if isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        try:
-            number = kind(value)
-        except ValueError:
-            pass
-    if number is None or (number != value and not isinstance(value, str)) or not least <= number <= most:
-        bounds = f"from {least:g} to {most:g}" if most < math.inf else f"of at least {least:g}"
-        raise InvalidChannelLayerError(f"{where}['{key}'] is {_kind(value)}; expected a number {bounds}")
-    return number
-
-
-def _kind(value: object) -> str:
-    """Return a value as an error may show it: a number as it is, of anything else the type, as it may hold secrets."""
-    if value is None or isinstance(value, (bool, int, float)):
-        return repr(value)
-    if isinstance(value, str):
-        return "an empty str" if not value else f"a str of {len(value)} characters"
-    return f"of type {type(value).__name__}"
+        raise InvalidChannelLayerError(f"{where} has the unknown key {list_of(map(str, unknown))}; expected {expected}")
 
 
 def _shown(value: object) -> str:
     """Return a value as an error may show it that is not where a secret would stand."""
-    return repr(value) if isinstance(value, str) and len(value) < 100 else _kind(value)
-
-
-def _list(names: Iterable[str]) -> str:
-    return ", ".join(repr(name) for name in sorted(names))
+    return repr(value) if isinstance(value, str) and len(value) < 100 else kind_of(value)

@@ -5,7 +5,7 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Set
 
 from sealane.exceptions import InvalidChannelLayerError, UndecryptableMessage
 
@@ -27,7 +27,8 @@ def parse_keys(keys: object) -> "Keyring | None":
     """
     if keys is None:
         return None
-    if isinstance(keys, (str, bytes)) or not isinstance(keys, Iterable):
+    # Of a set, which key is the first differs from process to process.
+    if isinstance(keys, (str, bytes, Set, Mapping)) or not isinstance(keys, Iterable):
         got = "a single key" if isinstance(keys, (str, bytes)) else f"of type {type(keys).__name__}"
         raise InvalidChannelLayerError(f"symmetric_encryption_keys is {got}; {_EXPECTED}")
     several = list(keys)

@@ -23,7 +23,7 @@ from sealane.layers import (
     channel_layers,
     gap,
 )
-from sealane.layers.redis import hosts, scripts, topic_mailbox
+from sealane.layers.redis import arguments, hosts, scripts, topic_mailbox
 from sealane.layers.redis.health import Health, ShardHealth
 from sealane.layers.redis.layer import RedisLayer
 from sealane.testing import WebsocketCommunicator
@@ -428,7 +428,7 @@ def test_every_key_of_a_host_is_named() -> None:
     beside = table.partition("beside the address")[2]
     named = {name for line in beside.splitlines() if line.startswith("| `") for name in quoted(line.split(" | ")[0])}
     where = {"address", "host", "port", "path", "unix_socket_path"}
-    assert named == {*hosts._OWN, *hosts._PASSED} - where
+    assert named == {*hosts._OWN, *arguments.PASSED} - where
     for key in (*hosts._SENTINEL, *hosts._CLUSTER, "address", "host", "port"):
         assert key in table
     assert f"without it {hosts.DEFAULT_SHARDS}" in text
@@ -471,7 +471,7 @@ def test_the_defaults_that_pages_name() -> None:
     parameters = inspect.signature(RedisChannelLayer).parameters
     delivery = " ".join((DOCS / "explanation" / "delivery.md").read_text().split())
     size = SIZE.read_text()
-    assert f"`lease` seconds ({parameters['lease'].default} by default)" in delivery
+    assert f"two thirds of `lease` ({parameters['lease'].default * 2 / 3:g} seconds by default)" in delivery
     assert f"`maxlen` entries ({parameters['maxlen'].default:,} by default)" in delivery
     for name, unit in (("capacity", ""), ("expiry", " s"), ("maxlen", ""), ("lease", " s"), ("timeout", " s")):
         assert f"| `{name}` | {parameters[name].default:,}{unit} |" in size

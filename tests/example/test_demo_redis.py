@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from selenium import webdriver
 
 from tests.example.conftest import EXAMPLE, ROOT, wait_until
+from tests.example.window import Window
 from tests.servers import available
 from tests.servers.ports import free_port
 
@@ -123,6 +125,39 @@ def test_it_serves_on_two_ports_and_ends_whole(demo: Demo) -> None:
     assert demo.process.wait(END) == 0, demo.output()
     demo.assert_nothing_is_left()
     assert "Traceback" not in demo.output()
+
+
+class DemoWindow(Window):
+    """A window on one of the two servers of the demo."""
+
+    def __init__(self, driver: webdriver.Chrome, port: int) -> None:
+        self.driver = driver
+        self.url = f"http://127.0.0.1:{port}"
+
+    def open(self, path: str) -> None:
+        self.driver.get(self.url + path)
+
+
+@pytest.mark.browser
+def test_the_chat_crosses_between_its_servers(demo: Demo, browsers: tuple[webdriver.Chrome, webdriver.Chrome]) -> None:
+    demo.wait_ready()
+    ada, grace = (DemoWindow(driver, demo.port + number) for number, driver in enumerate(browsers))
+    try:
+        for window in (ada, grace):
+            window.leave()
+            window.errors()
+        ada.enter("lobby", "Ada")
+        grace.enter("lobby", "Grace")
+        ada.wait_for_line("Grace joined")
+        ada.say("Which port are you on?")
+        grace.wait_for_messages([("Ada", "Which port are you on?")])
+        grace.say("The next one")
+        for window in (ada, grace):
+            window.wait_for_messages([("Ada", "Which port are you on?"), ("Grace", "The next one")])
+            assert window.errors() == []
+    finally:
+        for window in (ada, grace):
+            window.leave()
 
 
 @pytest.mark.parametrize(

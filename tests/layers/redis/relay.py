@@ -41,6 +41,8 @@ class Relay:
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener: asyncio.Server | None = None
         self._closed = False
+        #: How many connections were asked for, those among them that the server does not take.
+        self.asked = 0
         #: All connections so far, in order.
         self.lines: list[Line] = []
         #: From what the client sends in these bytes on, the replies of that connection are held back.
@@ -75,6 +77,7 @@ class Relay:
         await self._listener.wait_closed()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.asked += 1
         opening = asyncio.current_task()
         assert opening is not None
         self._tasks.add(opening)

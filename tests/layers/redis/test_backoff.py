@@ -1,8 +1,17 @@
-"""Delays between tries."""
+"""Delays between tries, and that whoever has lost a server keeps to them."""
+
+import asyncio
+from collections.abc import Callable
 
 import pytest
 
+from sealane.exceptions import ChannelLayerUnavailable
 from sealane.layers.redis.backoff import Backoff
+from sealane.layers.redis.layer import RedisLayer
+from sealane.layers.redis.pubsub import RedisPubSubChannelLayer
+from sealane.layers.redis.streams import RedisChannelLayer
+from tests.layers.redis.relay import Relay
+from tests.servers import Server
 
 
 def test_the_bound_doubles_up_to_the_most() -> None:
@@ -42,3 +51,28 @@ def test_repr() -> None:
     backoff = Backoff()
     backoff.next()
     assert repr(backoff) == "<Backoff failures=1>"
+
+
+@pytest.mark.parametrize("kind", [RedisChannelLayer, RedisPubSubChannelLayer])
+async def test_a_server_that_is_away_is_not_overrun(new_server: Callable[..., Server], kind: type[RedisLayer]) -> None:
+    """Calls, what is received by, and the blocking calls of a thread: each tries a few times, and then seldom."""
+    server = new_server()
+    async with Relay(server) as relay, kind([relay.url], timeout=1.5) as layer:
+        channel = await layer.new_channel()
+        await layer.group_add("news", channel)
+        await asyncio.to_thread(layer.sync.group_send, "news", {"type": "x"})
+        assert await layer.receive(channel) == {"type": "x"}
+        server.kill()
+        # The relay itself would keep its connections.
+        relay.turn_to(server)
+        before = relay.asked
+        for call in (
+            layer.group_send("news", {"type": "x"}),
+            asyncio.to_thread(layer.sync.group_send, "news", {"type": "x"}),
+        ):
+            with pytest.raises(ChannelLayerUnavailable):
+                await call
+        # Three times about seven, and one of them for twice as long. Without a delay it is hundreds.
+        assert 6 <= relay.asked - before <= 60
+        await asyncio.to_thread(server.restart)
+        await layer.group_send("news", {"type": "y"})

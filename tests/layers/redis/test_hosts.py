@@ -368,11 +368,6 @@ def test_what_cannot_be_used_is_refused_by_name(hosts: object, options: dict[str
     assert caught.value.__context__ is None
 
 
-def test_what_redis_py_refuses_is_refused_at_once() -> None:
-    with pytest.raises(InvalidChannelLayerError, match=r"hosts has an argument that redis-py refuses: .*nonsense"):
-        parse_hosts([{"ssl": True, "ssl_cert_reqs": "nonsense"}])
-
-
 # Secrets
 
 

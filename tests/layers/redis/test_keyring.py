@@ -71,6 +71,8 @@ def test_no_keys_mean_no_encryption(keys: object) -> None:
         ("s3cret", "symmetric_encryption_keys is a single key; expected a list of keys, each a str or bytes"),
         (b"s3cret", "symmetric_encryption_keys is a single key; expected a list"),
         (42, "symmetric_encryption_keys is of type int; expected a list"),
+        ({"s3cret", "old"}, "symmetric_encryption_keys is of type set; expected a list"),
+        ({"s3cret": "old"}, "symmetric_encryption_keys is of type dict; expected a list"),
         (["s3cret", 42], r"symmetric_encryption_keys\[1\] is of type int; expected a list"),
         (["s3cret", ""], r"symmetric_encryption_keys\[1\] is empty; expected a list"),
     ],

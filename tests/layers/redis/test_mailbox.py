@@ -1,12 +1,15 @@
 """What becomes of the mailboxes of RedisChannelLayer: how they end, and what they bear."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import pytest
 
 from sealane.exceptions import ChannelClosed, ChannelLayerUnavailable
+from sealane.layers.redis.streams import RedisChannelLayer
 from sealane.testing.layer_contract._harness import Owner, message_with, next_message, reaches, turns, until
+from tests.layers.redis.relay import Relay
 from tests.layers.redis.streams import Make, home_of, mailbox_of
 from tests.servers import Server
 
@@ -71,6 +74,49 @@ async def test_a_server_that_has_forgotten_everything_is_told_again(
     await plain.holds(1)
     await two.send("jobs", message_with(5))
     assert await receiver == message_with(5)
+
+
+async def test_what_came_meanwhile_is_read_at_once(make_on: Make, new_server: Callable[..., Server]) -> None:
+    """One XREAD brings many entries, so that a busy site needs few of them."""
+    server = new_server()
+    here, there = make_on(server, capacity=1000), make_on(server)
+    channel = await here.new_channel()
+    await here.group_add("group", channel)
+    await there.group_send("group", message_with(0))
+    assert await next_message(here, channel) == message_with(0)
+    before = server.command_calls()["xread"]
+    await asyncio.gather(*(there.group_send("group", message_with(number)) for number in range(500)))
+    assert [await next_message(here, channel) for _ in range(500)] == [message_with(number) for number in range(500)]
+    assert server.command_calls()["xread"] - before < 50
+
+
+async def test_what_waits_at_the_server_is_the_backlog(new_server: Callable[..., Server]) -> None:
+    """A reader whose replies are held back: the calls, and what they tell, go over another connection."""
+    server = new_server()
+    async with (
+        Relay(server) as relay,
+        RedisChannelLayer([relay.url]) as layer,
+        RedisChannelLayer([server.url]) as other,
+    ):
+        relay.trap = b"XREAD"
+        channel = await layer.new_channel()
+        await layer.group_add("group", channel)
+        for number in range(5):
+            await other.group_send("group", message_with(number))
+        health = await layer.health()
+        assert health.reachable
+        assert (health.backlog, health.shards[0].backlog) == (5, 5)
+        # In seconds: it cannot have taken longer than the wait for it.
+        began = time.perf_counter()
+        latency = (await layer.health()).latency
+        assert latency is not None
+        assert 0 < latency < time.perf_counter() - began
+        relay.trap = None
+        for line in relay.lines:
+            line.to_client.set()
+        assert [await next_message(layer, channel) for _ in range(5)] == [message_with(number) for number in range(5)]
+        while (await layer.health()).backlog:
+            await asyncio.sleep(0.01)
 
 
 async def test_entries_that_are_missing_are_counted_and_told(make_on: Make, valkey_server: Server) -> None:
