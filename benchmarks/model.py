@@ -34,8 +34,8 @@ class Site:
     room_rate: float = 0.1
     #: How much of a core may be busy before queues form.
     utilization: float = 0.5
-    #: Seconds between two refreshes of a lease (a third of the option `lease`), and the commands of one.
-    refresh: float = 5.0
+    #: Seconds between two refreshes of a lease (a fifth of the option `lease`), and the commands of one.
+    refresh: float = 3.0
     refresh_commands: int = 8
     #: Bytes of a process before its first socket.
     base: int = 60 * 1024 * 1024

@@ -40,7 +40,7 @@ class Guest:
         # When the lease must be renewed, by time.monotonic().
         self._due = 0.0
         # The reply to a read must come within the time limit of the connection, and a lease be renewed in time.
-        self._block = max(0.001, min(link.timeout / 4, options.lease / 3000))
+        self._block = max(0.001, min(link.timeout / 4, options.beat))
 
     def __enter__(self) -> Self:
         return self
@@ -91,7 +91,7 @@ class Guest:
         options = self._options
         while True:
             self._link.run(self._scripts.register, self._id, options.lease, options.kept, 0)
-            self._due = time.monotonic() + options.lease / 3000
+            self._due = time.monotonic() + options.beat
             self._waits = True
             reply = self._link.run(
                 self._scripts.take, options.maxlen, options.expiry, self._channel, self._id, options.remembered, 1
@@ -112,6 +112,6 @@ class Guest:
         reply: Any = self._link.run(
             self._scripts.refresh, self._id, options.lease, options.kept, self._read, options.expiry, self._channel
         )
-        self._due = now + options.lease / 3000
+        self._due = now + options.beat
         self._count(dropped_expired=reply[2])
         return bool(reply[0])

@@ -105,8 +105,8 @@ class Leasing:
     Whoever waits stands in the queue in Redis under a token of its own, with its terms: whichever call brings a message
     leases it to them, and posts it to the mailbox. Where somebody waits here it is looked now and then, in a script,
     whether a lease has ended: when the first one ends as far as is known, at the latest after the shortest time for
-    which somebody here leases, as others will have done it for about as long, and after the time in which a mailbox
-    shows three times that it lives.
+    which somebody here leases, as others will have done it for about as long, and as often as a mailbox shows that it
+    lives.
     """
 
     def __init__(self, mailbox: "Mailbox") -> None:
@@ -298,7 +298,7 @@ class Leasing:
         """Look after so long whether something is due in a channel; below 0: nothing is, as far as is known."""
         limits = [waiter.terms.visibility_timeout for waiter in self._waiters.values() if waiter.channel == channel]
         if limits:
-            limits.append(self.options.lease / 3000)
+            limits.append(self.options.beat)
         if milliseconds >= 0:
             # After the turn of the millisecond; and what is due already cannot be given to anybody now.
             limits.append(max(milliseconds + 1, _AGAIN) / 1000)

@@ -128,7 +128,7 @@ class Mailbox:
     def start_beating(self) -> None:
         """Refresh the leases from now on."""
         if self._beating is None and not self.closed:
-            self._beating = self.loop.call_later(self.options.lease / 3000, self._beat)
+            self._beating = self.loop.call_later(self.options.beat, self._beat)
 
     def _beat(self) -> None:
         self._beating = None

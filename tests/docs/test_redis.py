@@ -471,7 +471,7 @@ def test_the_defaults_that_pages_name() -> None:
     parameters = inspect.signature(RedisChannelLayer).parameters
     delivery = " ".join((DOCS / "explanation" / "delivery.md").read_text().split())
     size = SIZE.read_text()
-    assert f"two thirds of `lease` ({parameters['lease'].default * 2 / 3:g} seconds by default)" in delivery
+    assert f"four fifths of `lease` ({parameters['lease'].default * 4 / 5:g} seconds by default)" in delivery
     assert f"`maxlen` entries ({parameters['maxlen'].default:,} by default)" in delivery
     for name, unit in (("capacity", ""), ("expiry", " s"), ("maxlen", ""), ("lease", " s"), ("timeout", " s")):
         assert f"| `{name}` | {parameters[name].default:,}{unit} |" in size

@@ -311,7 +311,7 @@ async def test_who_was_forgotten_is_entered_again(
 
 async def test_waiting_costs_next_to_nothing(new_server: NewServer, make_on: Make) -> None:
     server = new_server()
-    layer = make_on(server, lease=3)
+    layer = make_on(server, lease=5)
     waiting = [asyncio.create_task(take(layer)) for _ in range(5)]
     await until(lambda: any(key.endswith(b":w:jobs") for key in server.keys("*")))
     await asyncio.sleep(0.2)
