@@ -318,6 +318,18 @@ def test_what_must_not_be_sent_twice_is_not(new_server: NewServer, new_link: New
     assert server.command("LRANGE", "list", 0, -1) == [b"a", b"b"]
 
 
+def test_what_is_not_numbered_is_in_doubt_after_a_failed_call_too(new_server: NewServer, new_link: NewLink) -> None:
+    server = new_server()
+    link = new_link(server, timeout=2.0)
+    with pytest.raises(CallRefused):
+        link.call("NONSENSE")
+    with server.paused():
+        with pytest.raises(ChannelLayerUnavailable, match="may have been carried out") as caught:
+            link.call_once("RPUSH", "list", "a")
+        assert caught.value.sent
+    wait_until(lambda: server.command("LLEN", "list") == 1, what="the call that was on its way")
+
+
 @pytest.mark.parametrize("flavour", ["valkey", "redis"])
 def test_a_full_server_is_told_at_once(new_server: NewServer, new_link: NewLink, flavour: str) -> None:
     server = new_server(flavour, maxmemory="8mb")
