@@ -14,7 +14,9 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.db import transaction
 
 from sealane.exceptions import ChannelClosed, ChannelFull, ChannelLayerUnavailable, InvalidName, MessageTooLarge
+from sealane.layers.redis.blocking_link import BlockingLink
 from sealane.layers.redis.layer import RedisLayer
+from sealane.layers.redis.script import Script
 from sealane.layers.redis.streams import RedisChannelLayer
 from sealane.types import Message
 from tests.servers import Server, wait_until
@@ -300,6 +302,25 @@ def test_a_server_that_is_away_is_told_in_time(new_server: Callable[..., Server]
     server.restart(keep_data=False)
     layer.sync.send("channel", message_with(3))
     assert layer.sync.receive("channel", LIMIT) == message_with(3)
+
+
+def test_to_receive_from_a_server_that_is_away_takes_no_longer_than_another_call(
+    new_server: Callable[..., Server], new_layer: NewLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = new_server()
+    layer = new_layer(server.url, timeout=0.3)
+    server.stop()
+    run, ran = BlockingLink.run, []
+
+    def recording(link: BlockingLink, script: Script, *arguments: Any) -> Any:
+        ran.append(script.name)
+        return run(link, script, *arguments)
+
+    monkeypatch.setattr(BlockingLink, "run", recording)
+    with pytest.raises(ChannelLayerUnavailable, match="it was not carried out"):
+        layer.sync.receive("channel", 0.1)
+    # Each call waits for the server: one to say that the mailbox is gone would do so again.
+    assert ran == ["register"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork()")
