@@ -241,7 +241,7 @@ class _Call:
 
     def lose(self, line: Line) -> Verdict:
         """Take note that the connection was lost on the way."""
-        if line.counted:
+        if line.counted or not self.numbered:
             self.doubtful = self.doubtful or line.sent
         line.lose()
         return Verdict.RECONNECT

@@ -37,6 +37,8 @@ class Guest:
         # The last entry that was read for good.
         self._read = b"0-0"
         self._waits = False
+        # Whether the server may know the mailbox.
+        self._known = False
         # When the lease must be renewed, by time.monotonic().
         self._due = 0.0
         # The reply to a read must come within the time limit of the connection, and a lease be renewed in time.
@@ -48,6 +50,9 @@ class Guest:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if not self._known:
+            # Nothing is to be cleared up, and a server that is away would be waited for a second time.
+            return
         with contextlib.suppress(ChannelLayerUnavailable):
             if self._waits:
                 self._link.run(self._scripts.unwait, self._channel, self._id, 1)
@@ -90,7 +95,12 @@ class Guest:
         """Make the mailbox known, and take a message or wait for one."""
         options = self._options
         while True:
-            self._link.run(self._scripts.register, self._id, options.lease, options.kept, 0)
+            known, self._known = self._known, True
+            try:
+                self._link.run(self._scripts.register, self._id, options.lease, options.kept, 0)
+            except ChannelLayerUnavailable as exc:
+                self._known = known or exc.sent
+                raise
             self._due = time.monotonic() + options.beat
             self._waits = True
             reply = self._link.run(

@@ -114,8 +114,15 @@ async def test_the_settings_for_one_server(block: Block, instead: dict[str, str]
         await reaches_servers(block, instead)
 
 
+@pytest.fixture(scope="module")
+def open_cluster() -> Iterator[Cluster]:
+    """A Cluster that takes everybody in. To start one takes two seconds."""
+    with Cluster() as cluster:
+        yield cluster
+
+
 @pytest.mark.parametrize("block", settings_of(SEVERAL), ids=lambda block: str(block.line))
-async def test_the_settings_for_several_servers(block: Block) -> None:
+async def test_the_settings_for_several_servers(block: Block, request: pytest.FixtureRequest) -> None:
     nodes = [f'("10.0.0.{number}", 6379)' for number in (1, 2, 3)]
     with contextlib.ExitStack() as stack:
         if "sentinels" in block.text:
@@ -125,8 +132,10 @@ async def test_the_settings_for_several_servers(block: Block) -> None:
             places = [f'("10.0.0.{number}", 26379)' for number in (1, 2, 3)]
             servers = group.sentinels
         elif "cluster" in block.text:
-            password = "nodes-password" if "password" in block.text else None
-            cluster = stack.enter_context(Cluster(password=password))
+            if "password" in block.text:
+                cluster = stack.enter_context(Cluster(password="nodes-password"))
+            else:
+                cluster = request.getfixturevalue("open_cluster")
             places, servers = nodes, cluster.nodes
         else:
             two = [stack.enter_context(Server()) for _ in range(2)]
@@ -275,14 +284,13 @@ async def test_the_scripting_rights_are_enough(kind: type[RedisLayer], asks: boo
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_the_rights_are_enough_on_a_cluster(kind: type[RedisLayer]) -> None:
+async def test_the_rights_are_enough_on_a_cluster(open_cluster: Cluster, kind: type[RedisLayer]) -> None:
     [more] = re.findall(r"On a Cluster add\s`(.+?)`", RUN.read_text())
-    with Cluster() as cluster:
-        for node in cluster.nodes:
-            node.command("ACL", "SETUSER", *f"{rule_of_the_page()} {more}".split())
-        hosts = [{**cluster.hosts, "username": "sealane", "password": "secret"}]
-        await use_everything(kind(hosts, timeout=20), kind(hosts, timeout=20))
-        assert [node.command("ACL", "LOG") for node in cluster.nodes] == [[], [], []]
+    for node in open_cluster.nodes:
+        node.command("ACL", "SETUSER", *f"{rule_of_the_page()} {more}".split())
+    hosts = [{**open_cluster.hosts, "username": "sealane", "password": "secret"}]
+    await use_everything(kind(hosts, timeout=20), kind(hosts, timeout=20))
+    assert [node.command("ACL", "LOG") for node in open_cluster.nodes] == [[], [], []]
 
 
 async def test_the_rights_are_enough_for_sentinels() -> None:

@@ -157,16 +157,16 @@ def redis_chat(tmp_path_factory: pytest.TempPathFactory, valkey: Server) -> Iter
 
 
 class PictureWorker:
-    """A `manage.py runworker pictures --ack` beside a server, slow enough to be caught at work."""
+    """A `manage.py runworker pictures --ack` beside a server. With a pause, in seconds, it can be caught at work."""
 
-    def __init__(self, chat: ChatServer) -> None:
+    def __init__(self, chat: ChatServer, *, pause: float = 0) -> None:
         self.log = chat.project.parent / f"worker-{os.urandom(2).hex()}.log"
         options = ["--ack", "--visibility-timeout=2", "--noreload"]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "manage.py", "runworker", "pictures", *options],
                 cwd=chat.project,
-                env={**chat.environment(), "CHAT_PICTURES_PAUSE": "1"},
+                env={**chat.environment(), "CHAT_PICTURES_PAUSE": str(pause)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -188,7 +188,7 @@ def test_a_killed_worker_is_survived(
     ada.send(photograph)
     ada.wait(lambda: "Waiting for a worker" in ada.item(), "it waits, since there is none")
 
-    first = PictureWorker(redis_chat)
+    first = PictureWorker(redis_chat, pause=1)
     try:
         ada.wait(lambda: 30 < ada.percent() < 80, "the first worker is in the midst of it")
     finally:

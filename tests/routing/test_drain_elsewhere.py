@@ -49,7 +49,8 @@ class Drained:
 
     def __init__(self, module: str) -> None:
         directory = new_directory(module)
-        (directory / "drained.py").write_text(PROGRAM.replace("spread=2.0", "spread=0.2"))
+        assert PROGRAM.count("spread=4.0") == 1
+        (directory / "drained.py").write_text(PROGRAM.replace("spread=4.0", "spread=0.2"))
         self.notes_path, self.log_path = directory / "notes", directory / "log"
         self.port = free_port()
         _, *words = command_line(module)

@@ -225,11 +225,13 @@ def _compare_with_django(routes: Routes, url: str) -> None:
 
 
 @pytest.mark.untraced
-@pytest.mark.timeout(300)  # five seconds of the processor's time, whatever that is on a busy machine
-@settings(max_examples=1500, database=None)
-@given(_route_lists, _paths)
-def test_it_finds_what_djangos_resolver_finds(routes: Routes, url: str) -> None:
-    _compare_with_django(routes, url)
+@pytest.mark.timeout(300)  # three seconds of the processor's time, whatever that is on a busy machine
+@settings(max_examples=500, database=None)
+@given(_route_lists, st.lists(_paths, min_size=4, max_size=4))
+def test_it_finds_what_djangos_resolver_finds(routes: Routes, urls: list[str]) -> None:
+    # Routes take longer to make than paths.
+    for url in urls:
+        _compare_with_django(routes, url)
 
 
 @pytest.mark.parametrize("outer_kwargs", _KWARGS)

@@ -66,6 +66,11 @@ class Project:
         """Start a worker, and wait until it says that it works."""
         return self.start("runworker", *arguments).wait_for("Quit it with CONTROL-C")
 
+    def workers(self, count: int, *arguments: str) -> list["Process"]:
+        """Start workers, all at once, and wait until each says that it works."""
+        started = [self.start("runworker", *arguments) for _ in range(count)]
+        return [worker.wait_for("Quit it with CONTROL-C") for worker in started]
+
     def end(self) -> None:
         for process in self.processes:
             process.kill()
@@ -132,12 +137,12 @@ class Process:
         path = self.project.directory / name
         seen = self.output.count(_RELOADS)
         path.write_text(text)
-        for seconds in range(1, 20):
+        for seconds in range(1, 60):
             # A time of its own for each try, and never one that the process has seen.
             stamp = time.time() + seconds
             os.utime(path, (stamp, stamp))
             try:
-                wait_until(lambda: self.output.count(_RELOADS) > seen, within=2.5)
+                wait_until(lambda: self.output.count(_RELOADS) > seen, within=0.5)
                 return
             except TimeoutError:
                 continue

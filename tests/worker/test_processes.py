@@ -18,8 +18,8 @@ pytestmark = pytest.mark.untraced
 #: With leases that no busy machine outlasts, so that what comes twice shows.
 ACK = ("--ack", "--retry-delay=0.05")
 
-#: Leases that are over soon, where what a worker had is to come again.
-SHORT = ("--visibility-timeout=3", *ACK)
+#: Leases that are over soon, where what a worker had is to come again, and where it does no harm if more does.
+SHORT = ("--visibility-timeout=1", *ACK)
 
 Make = Callable[..., Project]
 
@@ -86,7 +86,7 @@ def test_of_20_jobs_the_third_raises_19_are_done_and_one_is_a_dead_letter(place:
 def test_sigterm_under_load_ends_what_runs_and_hands_back_the_rest(place: Place, project: Make) -> None:
     jobs = project(place.layers)
     count = 200
-    first, second = (jobs.worker("jobs", "--concurrency=4", "--prefetch=8", *ACK) for _ in range(2))
+    first, second = jobs.workers(2, "jobs", "--concurrency=4", "--prefetch=8", *ACK)
     place.send(*range(count), seconds=0.05)
     jobs.wait(
         lambda: sum(entry.pid == first.pid and entry.what == "done" for entry in jobs.entries()) > 10,
@@ -105,7 +105,7 @@ def test_sigterm_under_load_ends_what_runs_and_hands_back_the_rest(place: Place,
 def test_kill_9_of_one_of_three_workers_loses_nothing(place: Place, project: Make) -> None:
     jobs = project(place.layers)
     count = 150
-    workers = [jobs.worker("jobs", "--concurrency=5", "--prefetch=5", *SHORT) for _ in range(3)]
+    workers = jobs.workers(3, "jobs", "--concurrency=5", "--prefetch=5", *SHORT)
     place.send(*range(count), seconds=0.05)
     victim = workers[1]
     jobs.wait(
@@ -115,7 +115,7 @@ def test_kill_9_of_one_of_three_workers_loses_nothing(place: Place, project: Mak
     victim.signal(signal.SIGKILL)
     jobs.wait(lambda: len(jobs.count("done")) == count, "everything is done")
     # What the victim had begun came again, and was counted.
-    again = {entry.job for entry in jobs.entries() if entry.attempt == 2}
+    again = {entry.job for entry in jobs.entries() if entry.attempt > 1}
     begun = {entry.job for entry in jobs.entries() if entry.pid == victim.pid and entry.what == "begin"}
     done = {entry.job for entry in jobs.entries() if entry.pid == victim.pid and entry.what == "done"}
     assert begun - done <= again
@@ -124,7 +124,7 @@ def test_kill_9_of_one_of_three_workers_loses_nothing(place: Place, project: Mak
 
 def test_a_synchronous_job_outlasts_its_lease_and_sigterm(valkey: Place, project: Make) -> None:
     jobs = project(valkey.layers)
-    workers = [jobs.worker("blocking", "--ack", "--visibility-timeout=4") for _ in range(2)]
+    workers = jobs.workers(2, "blocking", "--ack", "--visibility-timeout=4")
     valkey.send(1, channel="blocking", seconds=6)
     jobs.wait(lambda: jobs.count("begin")[1] == 1, "it has begun")
     (pid,) = {entry.pid for entry in jobs.entries()}
@@ -167,6 +167,8 @@ def test_a_server_that_goes_and_comes_back_is_outlasted(
 ) -> None:
     server = new_server(appendonly=True)
     place = Place(server.url)
+    # The worker waits so long for a server before it says so.
+    place.config["timeout"] = 3
     jobs = project(place.layers)
     worker = jobs.worker("jobs", "--concurrency=3", *options)
     place.send(*range(5))

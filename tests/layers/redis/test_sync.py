@@ -14,7 +14,9 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.db import transaction
 
 from sealane.exceptions import ChannelClosed, ChannelFull, ChannelLayerUnavailable, InvalidName, MessageTooLarge
+from sealane.layers.redis.blocking_link import BlockingLink
 from sealane.layers.redis.layer import RedisLayer
+from sealane.layers.redis.script import Script
 from sealane.layers.redis.streams import RedisChannelLayer
 from sealane.types import Message
 from tests.servers import Server, wait_until
@@ -288,18 +290,40 @@ def test_a_server_that_is_away_is_told_in_time(new_server: Callable[..., Server]
     server.stop()
     with pytest.raises(ChannelLayerUnavailable, match=r"no reply within 1\.5 s"):
         layer.sync.send("channel", message_with(2))
-    for call in (
+    calls: list[Callable[[], object]] = [
         lambda: layer.sync.send("channel", message_with(2)),
         lambda: layer.sync.group_send("group", message_with(2)),
         lambda: layer.sync.receive("channel", 0.1),
         lambda: layer.sync.group_add("group", "channel"),
-    ):
-        with pytest.raises(ChannelLayerUnavailable, match="it was not carried out") as caught:
-            call()
-        assert not caught.value.sent
+    ]
+    # Each in a thread of its own, since each waits for its whole time.
+    with ThreadPoolExecutor(len(calls)) as pool:
+        for called in [pool.submit(call) for call in calls]:
+            with pytest.raises(ChannelLayerUnavailable, match="it was not carried out") as caught:
+                called.result()
+            assert not caught.value.sent
     server.restart(keep_data=False)
     layer.sync.send("channel", message_with(3))
     assert layer.sync.receive("channel", LIMIT) == message_with(3)
+
+
+def test_to_receive_from_a_server_that_is_away_takes_no_longer_than_another_call(
+    new_server: Callable[..., Server], new_layer: NewLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = new_server()
+    layer = new_layer(server.url, timeout=0.3)
+    server.stop()
+    run, ran = BlockingLink.run, []
+
+    def recording(link: BlockingLink, script: Script, *arguments: Any) -> Any:
+        ran.append(script.name)
+        return run(link, script, *arguments)
+
+    monkeypatch.setattr(BlockingLink, "run", recording)
+    with pytest.raises(ChannelLayerUnavailable, match="it was not carried out"):
+        layer.sync.receive("channel", 0.1)
+    # Each call waits for the server: one to say that the mailbox is gone would do so again.
+    assert ran == ["register"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork()")

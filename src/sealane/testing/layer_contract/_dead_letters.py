@@ -105,14 +105,14 @@ class DeadLettersContract(AcknowledgingHarness):
     # Expiry and capacity
 
     async def test_what_expires_where_deliveries_are_asked_for_is_a_dead_letter(self) -> None:
-        async with self.make_acknowledging_layer(expiry=self.EXPIRY) as layer:
+        async with self.make_acknowledging_layer(expiry=self._short_expiry) as layer:
             # Somebody has asked for deliveries.
             await self.is_done(layer)
             await layer.send("jobs", message_with(1))
-            await self.advance(layer, self.EXPIRY * 1.5)
+            await self.advance(layer, self._short_expiry * 1.2)
             await self.is_done(layer)
             # Dead letters outlive what becomes one.
-            await self.advance(layer, self.EXPIRY * 1.1)
+            await self.advance(layer, self._short_expiry * 1.2)
             letter = await next_message(layer, "jobs.dead")
             while letter["message"] == message_with("last"):  # of a busy machine
                 letter = await next_message(layer, "jobs.dead")
@@ -131,26 +131,27 @@ class DeadLettersContract(AcknowledgingHarness):
                 await layer.send("jobs", message_with(number))
             leased, released = await within(asyncio.gather(*asking))
             assert await released.release()
-            await self.advance(layer, self.EXPIRY * 1.5)
+            await self.advance(layer, self.EXPIRY * 1.2)
             assert await value_of_next(layer) == 1
             assert await leased.ack()
 
     async def test_a_channel_can_have_an_expiry_of_its_own(self) -> None:
-        async with self.make_layer(expiry=self.EXPIRY, channel_expiry={"job*": 60}) as layer:
-            assert (layer.get_expiry("jobs"), layer.get_expiry("x")) == (60, self.EXPIRY)
+        expiry = self._short_expiry
+        async with self.make_layer(expiry=expiry, channel_expiry={"job*": 60}) as layer:
+            assert (layer.get_expiry("jobs"), layer.get_expiry("x")) == (60, expiry)
             await layer.group_add("group", "jobs")
             await layer.group_add("group", "other")
             await layer.group_send("group", message_with(1))
             await layer.send("jobs", message_with(2))
-            await self.advance(layer, self.EXPIRY * 1.5)
+            await self.advance(layer, expiry * 1.2)
             await self.nothing_waits(layer, "other")
             assert [(await next_message(layer, "jobs"))["value"] for _ in range(2)] == [1, 2]
 
     async def test_a_channel_can_have_a_shorter_expiry(self) -> None:
-        async with self.make_layer(expiry=60, channel_expiry={"tick*": self.EXPIRY}) as layer:
+        async with self.make_layer(expiry=60, channel_expiry={"tick*": self._short_expiry}) as layer:
             await layer.send("ticks", message_with(1))
             await layer.send("other", message_with(2))
-            await self.advance(layer, self.EXPIRY * 1.5)
+            await self.advance(layer, self._short_expiry * 1.2)
             await self.nothing_waits(layer, "ticks")
             assert await next_message(layer, "other") == message_with(2)
 

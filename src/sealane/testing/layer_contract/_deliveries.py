@@ -203,8 +203,8 @@ class DeliveriesContract(AcknowledgingHarness):
             await layer.send("jobs", message_with("now"))
             assert await value_of_next(layer) == "now"
             await layer.send("others", message_with("soon"))
-            assert await (await next_delivery(layer, "others")).retry(self.EXPIRY)
-            await self.advance(layer, self.EXPIRY * 1.1)
+            assert await (await next_delivery(layer, "others")).retry(self.VISIBILITY)
+            await self.lease_ends(layer)
             await layer.send("others", message_with("last"))
             again = await next_delivery(layer, "others")
             assert (again.message["value"], again.attempt) == ("soon", 2)

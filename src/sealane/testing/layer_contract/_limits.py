@@ -75,15 +75,15 @@ class LimitsContract(Harness):
     async def test_a_message_that_waited_too_long_does_not_arrive(self) -> None:
         async with self.make_layer(expiry=self.EXPIRY) as layer:
             await layer.send("channel", message_with("old"))
-            await self.advance(layer, self.EXPIRY * 1.5)
+            await self.advance(layer, self.EXPIRY * 1.2)
             await self.nothing_waits(layer, "channel")
             await reaches(layer, dropped_expired=1)
 
     async def test_a_member_stays_when_a_message_to_it_expires(self) -> None:
-        async with self.make_layer(expiry=self.EXPIRY) as layer:
+        async with self.make_layer(expiry=self._short_expiry) as layer:
             await layer.group_add("group", "channel")
             await layer.group_send("group", message_with("old"))
-            await self.advance(layer, self.EXPIRY * 1.5)
+            await self.advance(layer, self._short_expiry * 1.2)
             receiving = asyncio.create_task(next_message(layer, "channel"))
             await turns()
             while not receiving.done():
@@ -92,8 +92,8 @@ class LimitsContract(Harness):
             assert receiving.result() == message_with("new")
 
     async def test_expired_messages_leave_room(self) -> None:
-        async with self.make_layer(expiry=self.EXPIRY, capacity=1) as layer:
+        async with self.make_layer(expiry=self._short_expiry, capacity=1) as layer:
             await layer.send("channel", message_with("old"))
-            await self.advance(layer, self.EXPIRY * 1.5)
+            await self.advance(layer, self._short_expiry * 1.2)
             await layer.send("channel", message_with("new"))
             await reaches(layer, dropped_expired=1, dropped_full=0)

@@ -150,7 +150,7 @@ async def test_a_worker_stands_still_for_longer_than_its_lease(
         assert await delivery.ack()
         assert not any(event.what == "acked" for event in _events(file))
         # It goes on.
-        await layer.send("jobs", {"type": "job", "number": 2})
+        await layer.send("jobs", {"type": "job", "number": 2, "pause": 0})
         await _until(lambda: any((event.what, event.job) == ("done", 2) for event in _events(file)), "it goes on")
     assert layer.stats()["redelivered"] == 1
 

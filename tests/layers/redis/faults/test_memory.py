@@ -62,7 +62,7 @@ async def test_maxmemory(new_server: NewServer, new_layer: NewLayer, kind: type[
                 assert [(await there.receive("held"))["number"] for _ in range(5)] == [1, 2, 3, 4, 5]
             # The leases are kept meanwhile, and a lost connection comes back.
             await asyncio.to_thread(server.kill_clients, name="sealane*")
-            await asyncio.sleep(1.5 * LEASE)
+            await asyncio.sleep(1.25 * LEASE)
             await asyncio.to_thread(_limit, server, "64mb")
             await asyncio.gather(news.more(20), direct.more(20), thread.more(20))
     # Of pub/sub the cut of its subscribers is told.

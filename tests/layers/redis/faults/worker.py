@@ -1,5 +1,7 @@
 """A process that does jobs until it is killed. Its arguments: layer class, URL, prefix, file, visibility, tasks, pause.
 
+A job takes as long as the pause, in seconds, or as its message says.
+
 It notes each delivery in the file that all workers share, in a line of its own that is written at once: when it began
 with a job (``begin``), when it had done it (``done``), and whether its acknowledgement was in time (``acked`` or
 ``late``).
@@ -23,7 +25,7 @@ async def work(layer: RedisLayer, log: int, visibility: float, pause: float) -> 
             os.write(log, f"{event} {number} {attempt} {os.getpid()} {time.monotonic():.4f}\n".encode())
 
         note("begin")
-        await asyncio.sleep(pause)
+        await asyncio.sleep(delivery.message.get("pause", pause))
         note("done")
         note("acked" if await delivery.ack() else "late")
 
