@@ -24,12 +24,17 @@ with open(path, "a") as starts:
 sys.exit(int(statuses[len(open(path).read().split()) - 1]))
 """
 
-#: A child that ends with a status of its own on SIGTERM, or not at all.
+#: A child that ends with a status of its own on the first SIGTERM, on the second one, or not at all.
 WAITING = """
 import pathlib, signal, sys, time
-stubborn = sys.argv[2] == "stubborn"
+left = {"obedient": 1, "hard of hearing": 2, "stubborn": 1000}[sys.argv[2]]
+def leave(*args):
+    global left
+    left -= 1
+    if not left:
+        sys.exit(9)
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-signal.signal(signal.SIGTERM, signal.SIG_IGN if stubborn else lambda *args: sys.exit(9))
+signal.signal(signal.SIGTERM, leave)
 pathlib.Path(sys.argv[1]).write_text("ready")
 time.sleep(3600)
 """
@@ -104,6 +109,21 @@ def test_a_signal_reaches_the_child_as_sigterm_and_the_parent_waits(
     assert supervisor._child is not None
     assert supervisor._child.returncode == 9, "the child has left by itself"
     assert repr(supervisor) == f"<Supervisor: child {supervisor._child.pid}, 1 signals received>"
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_signal_that_got_lost_in_the_child_is_passed_on_again(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reloading, "KILL_AFTER", 3600)
+    monkeypatch.setattr(reloading, "PASS_ON_AGAIN", 0.1)
+    run_child(monkeypatch, WAITING, notes, "hard of hearing")
+    supervisor = Supervisor()
+    sender = when_ready(notes, supervisor, signal.SIGTERM)
+
+    assert supervisor.run() == 0
+
+    sender.join()
+    assert supervisor._child is not None
+    assert supervisor._child.returncode == 9, "the child has left by itself"
 
 
 @pytest.mark.usefixtures("handlers")

@@ -33,6 +33,9 @@ LOOK_AGAIN = 0.5
 #: Seconds from a signal until the parent kills a child that has not left.
 KILL_AFTER = 6.0
 
+#: Seconds after which the parent passes a signal on once more.
+PASS_ON_AGAIN = 1.0
+
 
 def run_with_reloader(
     serve: Callable[..., None], *, stop: Callable[[], object], outlive_failures: bool = False, **options: Any
@@ -108,7 +111,7 @@ def _source_files() -> dict[Path, float]:
 class Supervisor:
     """The parent: start this command again as a child, and again each time that the child asks for it.
 
-    SIGINT and SIGTERM are passed on to the child as SIGTERM, once, and it gets KILL_AFTER seconds to leave; a
+    SIGINT and SIGTERM are passed on to the child as SIGTERM, until it has left, for which it gets KILL_AFTER seconds; a
     second SIGINT kills it. A SIGINT that is ignored (a background job of a shell) stays ignored.
 
     ``outlive_failures``: wait for a source file to change where the child ends by itself, in place of ending too. The
@@ -177,11 +180,19 @@ class Supervisor:
             self._child.kill()
 
     def _pass_on(self) -> None:
-        if self._child is None:
-            return
+        if self._child is not None:
+            threading.Thread(target=_end, args=(self._child,), daemon=True).start()
+
+
+def _end(child: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + KILL_AFTER
+    while (left := deadline - time.monotonic()) > 0:
         # On Windows the console has sent Ctrl-C to the child as well, and terminating is killing.
         if sys.platform != "win32":
-            self._child.terminate()
-        timer = threading.Timer(KILL_AFTER, self._child.kill)
-        timer.daemon = True
-        timer.start()
+            # Again and again: Django's handler raises SystemExit, which gets lost where Python is just calling
+            # somebody back about a weak reference. A child that is on its way out ignores the signal.
+            child.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(min(left, PASS_ON_AGAIN))
+            return
+    child.kill()
