@@ -5,7 +5,7 @@ PYTHON ?= python3
 PORT ?= 8000
 ARGS ?=
 # Most tests wait for something most of the time, so more of them run than there are processors.
-WORKERS ?= 3
+WORKERS ?= 5
 ONLY ?=
 # The redis-py that suits channels_redis best. To try another: make bench ONLY=redis PEER_REDIS=8.1.0
 PEER_REDIS ?= 6.4.0
@@ -18,7 +18,7 @@ REDIS_PY ?= 5.0.1 6.4.0 7.4.1
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-redis test coverage lint types format bench bench-memory bench-check bench-check-store docs \
-	test-benchmarks test-matrix test-redis-py test-lowest test-third-party run-matrix surface peers check-peers clean
+	test-benchmarks test-suite test-beside test-matrix test-redis-py test-lowest test-third-party run-matrix surface peers check-peers clean
 .DELETE_ON_ERROR:
 
 # Make an empty environment for the target's directory with the interpreter $(1).
@@ -35,6 +35,8 @@ endef
 # most of their time.
 FAULTS = tests/layers/redis/faults
 PARALLEL_FAULTS = --quiet --numprocesses 4 --dist worksteal
+# What runs beside the suite says what it has to say at its end, where make can do that.
+OUTPUT_WHOLE = $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 # What has an environment of its own, and what belongs to the benchmarks: targets of their own.
 THIRD_PARTY = tests/third_party
 BENCHMARKS = tests/benchmarks
@@ -58,9 +60,17 @@ demo-redis: .venv/.made  ## serve it on two ports, from two processes and a work
 # Three workers and some hundred programs that they start import the same modules: one compiles them for all.
 test coverage: export PYTHONDONTWRITEBYTECODE =
 test: .venv/.made  ## run the whole suite (a part of it: make test ARGS="tests/layers -x")
-	.venv/bin/python -m pytest $(PARALLEL) $(if $(ARGS),$(ARGS),$(PARALLEL_ONLY))
-	$(if $(ARGS),,.venv/bin/python -m pytest $(PARALLEL_FAULTS) $(FAULTS))
-	$(if $(ARGS),,@$(MAKE) --no-print-directory test-third-party)
+	$(if $(ARGS),.venv/bin/python -m pytest $(PARALLEL) $(ARGS))
+	$(if $(ARGS),,@$(MAKE) --no-print-directory --jobs=2 $(OUTPUT_WHOLE) test-suite test-beside)
+
+# The plus sign is for make to show at once what this says.
+test-suite:
+	+.venv/bin/python -m pytest $(PARALLEL) $(PARALLEL_ONLY)
+
+# One process: it has time enough, and what looks how long things take is not disturbed by its like.
+test-beside:
+	.venv/bin/python -m pytest --quiet $(FAULTS)
+	@$(MAKE) --no-print-directory test-third-party
 
 coverage: .venv/.made  ## run the same with coverage, under which it takes half as long again
 	@.venv/bin/coverage erase

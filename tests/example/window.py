@@ -47,7 +47,7 @@ class Window:
         """Wait for a condition under a limit. A failure shows the room as it is."""
         # The page may go between the look for an element and the look at it.
         waiting = WebDriverWait(
-            self.driver, LIMIT, poll_frequency=0.05, ignored_exceptions=[StaleElementReferenceException]
+            self.driver, LIMIT, poll_frequency=0.1, ignored_exceptions=[StaleElementReferenceException]
         )
         try:
             waiting.until(lambda _: condition())
@@ -73,7 +73,8 @@ class Window:
 
     @property
     def state(self) -> str | None:
-        return self.find("main").get_attribute("data-state")
+        # As the page has it: Selenium's own way asks by a program that takes a hundredth of a second.
+        return self.find("main").get_dom_attribute("data-state")
 
     def enter(self, room: str, name: str) -> None:
         self.open(f"/rooms/{room}/")
