@@ -206,7 +206,7 @@ def test_missing_row_is_named() -> None:
 
 
 #: Ten processes with ten sockets each, in rooms of two, so that all can be computed by hand.
-SMALL = dataclasses.replace(SITE, sockets=100, processes=10, room=2, room_rate=1.0, base=1_000)
+SMALL = dataclasses.replace(SITE, sockets=100, processes=10, room=2, room_rate=1.0, refresh=5.0, base=1_000)
 
 
 def test_needs_are_the_sums() -> None:
