@@ -1,11 +1,12 @@
 """Those who use the site: clients that follow a room by the guide's own code, and somebody who says something in it."""
 
 import asyncio
+import contextlib
 import importlib.util
 import itertools
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
@@ -90,13 +91,24 @@ class _Watched(ClientConnection):
         _current.get().opened += 1
 
     async def recv(self, decode: bool | None = None) -> Any:
-        try:
+        with _noting_a_close():
             frame = await super().recv(decode)
-        except ConnectionClosed as error:
-            _current.get().was_closed(error.rcvd.code if error.rcvd else 1006)
-            raise
         _current.get().has_received()
         return frame
+
+    async def send(self, *args: Any, **options: Any) -> None:
+        # A client that was just about to ask for what it missed learns of the close here.
+        with _noting_a_close():
+            await super().send(*args, **options)
+
+
+@contextlib.contextmanager
+def _noting_a_close() -> Iterator[None]:
+    try:
+        yield
+    except ConnectionClosed as error:
+        _current.get().was_closed(error.rcvd.code if error.rcvd else 1006)
+        raise
 
 
 async def speak(url: str, name: str, until: asyncio.Event, *, reset: list[str] | None = None) -> list[str]:
