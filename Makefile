@@ -18,7 +18,8 @@ REDIS_PY ?= 5.0.1 6.4.0 7.4.1
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-redis test coverage lint types format bench bench-memory bench-check bench-check-store docs \
-	test-benchmarks test-suite test-beside test-matrix test-redis-py test-lowest test-third-party run-matrix surface peers check-peers clean
+	test-benchmarks test-suite test-beside test-matrix test-redis-py test-lowest test-third-party run-matrix surface \
+	peers check-peers clean
 .DELETE_ON_ERROR:
 
 # Make an empty environment for the target's directory with the interpreter $(1).
@@ -57,18 +58,18 @@ demo: .venv/.made  ## serve the example project on 127.0.0.1:8000 (another port:
 demo-redis: .venv/.made  ## serve it on two ports, from two processes and a worker with Valkey between them (PORT=8001: that and the next)
 	@cd example_project && exec ../.venv/bin/python demo_redis.py --port $(PORT)
 
-# Three workers and some hundred programs that they start import the same modules: one compiles them for all.
+# Several workers and some hundred programs that they start import the same modules: one compiles them for all.
 test coverage: export PYTHONDONTWRITEBYTECODE =
 test: .venv/.made  ## run the whole suite (a part of it: make test ARGS="tests/layers -x")
 	$(if $(ARGS),.venv/bin/python -m pytest $(PARALLEL) $(ARGS))
 	$(if $(ARGS),,@$(MAKE) --no-print-directory --jobs=2 $(OUTPUT_WHOLE) test-suite test-beside)
 
 # The plus sign is for make to show at once what this says.
-test-suite:
+test-suite: .venv/.made
 	+.venv/bin/python -m pytest $(PARALLEL) $(PARALLEL_ONLY)
 
 # One process: it has time enough, and what looks how long things take is not disturbed by its like.
-test-beside:
+test-beside: .venv/.made
 	.venv/bin/python -m pytest --quiet $(FAULTS)
 	@$(MAKE) --no-print-directory test-third-party
 

@@ -83,6 +83,24 @@ def when_ready(notes: Path, supervisor: Supervisor, *signals: int) -> threading.
     return thread
 
 
+def supervise(notes: Path, *signals: int) -> Supervisor:
+    """Start a child and send this process signals, until the child has left."""
+    supervisor = Supervisor()
+    sender = when_ready(notes, supervisor, *signals)
+
+    assert supervisor.run() == 0
+
+    sender.join()
+    return supervisor
+
+
+def status_of(supervisor: Supervisor) -> int:
+    """Return what the last child ended with; 9 where it has left by itself."""
+    assert supervisor._child is not None
+    assert supervisor._child.returncode is not None
+    return supervisor._child.returncode
+
+
 def test_a_child_that_asks_for_a_reload_is_started_again(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_child(monkeypatch, COUNTING, notes, "3,3,5")
     before = signal.getsignal(signal.SIGTERM)
@@ -100,14 +118,11 @@ def test_a_signal_reaches_the_child_as_sigterm_and_the_parent_waits(
 ) -> None:
     run_child(monkeypatch, WAITING, notes, "obedient")
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    supervisor = Supervisor()
-    sender = when_ready(notes, supervisor, number)
 
-    assert supervisor.run() == 0
+    supervisor = supervise(notes, number)
 
-    sender.join()
+    assert status_of(supervisor) == 9
     assert supervisor._child is not None
-    assert supervisor._child.returncode == 9, "the child has left by itself"
     assert repr(supervisor) == f"<Supervisor: child {supervisor._child.pid}, 1 signals received>"
 
 
@@ -116,28 +131,20 @@ def test_a_signal_that_got_lost_in_the_child_is_passed_on_again(notes: Path, mon
     monkeypatch.setattr(reloading, "KILL_AFTER", 3600)
     monkeypatch.setattr(reloading, "PASS_ON_AGAIN", 0.1)
     run_child(monkeypatch, WAITING, notes, "hard of hearing")
-    supervisor = Supervisor()
-    sender = when_ready(notes, supervisor, signal.SIGTERM)
 
-    assert supervisor.run() == 0
+    supervisor = supervise(notes, signal.SIGTERM)
 
-    sender.join()
-    assert supervisor._child is not None
-    assert supervisor._child.returncode == 9, "the child has left by itself"
+    assert status_of(supervisor) == 9
 
 
 @pytest.mark.usefixtures("handlers")
 def test_a_child_that_stays_is_killed(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reloading, "KILL_AFTER", 0.1)
     run_child(monkeypatch, WAITING, notes, "stubborn")
-    supervisor = Supervisor()
-    sender = when_ready(notes, supervisor, signal.SIGTERM)
 
-    assert supervisor.run() == 0
+    supervisor = supervise(notes, signal.SIGTERM)
 
-    sender.join()
-    assert supervisor._child is not None
-    assert supervisor._child.returncode == -signal.SIGKILL
+    assert status_of(supervisor) == -signal.SIGKILL
 
 
 @pytest.mark.usefixtures("handlers")
@@ -146,26 +153,19 @@ def test_a_second_ctrl_c_kills_the_child(notes: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(reloading, "KILL_AFTER", 3600)
     run_child(monkeypatch, WAITING, notes, "stubborn")
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    supervisor = Supervisor()
-    sender = when_ready(notes, supervisor, signal.SIGINT, signal.SIGINT)
 
-    assert supervisor.run() == 0
+    supervisor = supervise(notes, signal.SIGINT, signal.SIGINT)
 
-    sender.join()
-    assert supervisor._child is not None
-    assert supervisor._child.returncode == -signal.SIGKILL
+    assert status_of(supervisor) == -signal.SIGKILL
 
 
 @pytest.mark.usefixtures("handlers")
 def test_an_ignored_sigint_stays_ignored(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_child(monkeypatch, WAITING, notes, "obedient")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    supervisor = Supervisor()
-    sender = when_ready(notes, supervisor, signal.SIGINT, signal.SIGTERM)
 
-    assert supervisor.run() == 0
+    supervisor = supervise(notes, signal.SIGINT, signal.SIGTERM)
 
-    sender.join()
     assert supervisor._signals == [signal.SIGTERM]
 
 
@@ -179,8 +179,7 @@ def test_a_signal_while_no_child_runs_reaches_the_next_one(notes: Path, monkeypa
 
     assert supervisor.run() == 0
 
-    assert supervisor._child is not None
-    assert supervisor._child.returncode == -signal.SIGTERM
+    assert status_of(supervisor) == -signal.SIGTERM
 
 
 @pytest.mark.parametrize("unbuffered", [True, False])
