@@ -414,7 +414,8 @@ async def test_nothing_is_lost_or_repeated_over_a_killed_server(new_server: NewS
     async def disturb(number: int) -> None:
         nonlocal kills
         if number in (999, 2999):
-            # As far as it has come by now, with calls under way.
+            # As far as it has come by now, with calls under way. Connected: else this kill is part of the last outage.
+            await eventually(lambda: link.connected)
             server.kill()
             kills += 1
             await asyncio.sleep(0.05)
