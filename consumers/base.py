@@ -71,7 +71,8 @@ class AsyncConsumer(Limits, Attendance):
     #: What follows when a handler raises: ``"close"`` ends the connection, ``"log"`` reports it and goes on.
     error_policy: Literal["close", "log"] = "close"
 
-    #: Seconds that each step of the end may take: spawned tasks, groups, ``disconnect()``, the channel layer.
+    #: Seconds that each step of the end may take: spawned tasks, groups, ``disconnect()``, the channel layer, closing
+    #: the database's connections.
     end_timeout: float = 5.0
 
     #: Seconds after which the user is read anew, at the latest: the session has to be there still, the account active,
@@ -445,7 +446,8 @@ class AsyncConsumer(Limits, Attendance):
         if self.channel_layer is not None and "channel_name" in self.__dict__:
             yield Step(f"Closing the channel of {name}", self.end_timeout, self._close_channel)
         if self._database.is_due():
-            yield Step(f"Closing the database connections of {name}", 1.0, self._database.close_old_connections)
+            closing = self._database.close_old_connections
+            yield Step(f"Closing the database connections of {name}", self.end_timeout, closing)
 
     def _protocol_steps(self, error: BaseException | None) -> Iterator[Step]:
         """What a protocol has to do at its end. ``error`` is what ended it, None for an ordinary end."""

@@ -1,6 +1,8 @@
 """Database work of consumers on SQLite and a real PostgreSQL: how many connections there are, and when they end."""
 
 import asyncio
+import re
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -320,6 +322,37 @@ async def test_a_connection_that_broke_is_noticed_by_its_health_check(
         assert await ask(client, "what?") - before == 1
         await asyncio.to_thread(database.cut)
         assert await ask(client, "what?") - before == 2
+
+
+class LeavesItsThreadBusy(AsyncWebsocketConsumer):
+    """Ask the database something in the end, and have the thread of it busy when its connections are to be closed."""
+
+    def __init__(self, database: Database, released: threading.Event) -> None:
+        self.database = database
+        self.released = released
+
+    async def disconnect(self, code: int) -> None:
+        await self.database.articles.aexists()
+        self.busy = asyncio.create_task(sync_to_async(self.released.wait)(LIMIT))
+        await asyncio.sleep(0)
+        # For the step after this one.
+        self.end_timeout = 0.2
+
+
+async def test_connections_have_the_time_of_any_step_to_be_closed(
+    new_database: NewDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = new_database("sqlite")
+    await asyncio.to_thread(database.make_table)
+    released = threading.Event()
+    consumer = LeavesItsThreadBusy.as_asgi(database=database, released=released)
+    try:
+        async with WebsocketCommunicator(consumer, "/"):
+            pass
+    finally:
+        released.set()
+    [line] = caplog.messages
+    assert re.fullmatch(r"Closing the database connections of .* did not end within 0\.2 seconds", line)
 
 
 async def test_the_settings_of_the_page_make_a_pool(new_database: NewDatabase) -> None:
