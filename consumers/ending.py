@@ -10,6 +10,10 @@ __all__ = ["Step", "conclude", "finish"]
 
 logger = logging.getLogger("sealane.consumers")
 
+#: Seconds that a step still has when its time is over. A loop that stood still finds timers due before it gets to what
+#: has come meanwhile.
+_AGAIN = 0.1
+
 
 async def finish(task: asyncio.Task[Any], timeout: float, what: str) -> None:
     """Wait until a task has ended, for at most ``timeout`` seconds.
@@ -88,13 +92,16 @@ class _Ending:
             if step is None:
                 self.through = True
                 return
-            deadline = self._loop.call_later(step.seconds, self._give_up, step)
+            self._deadline = self._loop.call_later(step.seconds, self._look_again, step)
             try:
                 await step.run()
             except Exception:
                 logger.exception("%s failed", step.what)
             finally:
-                deadline.cancel()
+                self._deadline.cancel()
+
+    def _look_again(self, step: Step) -> None:
+        self._deadline = self._loop.call_later(_AGAIN, self._give_up, step)
 
     def _give_up(self, step: Step) -> None:
         self._task.cancel()

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import threading
+import time
 import uuid
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -514,6 +515,27 @@ async def test_the_end_has_a_deadline_and_the_channel_is_closed_after_it(caplog:
     layer = get_channel_layer()
     assert isinstance(layer, InMemoryChannelLayer)
     await until(lambda: layer.stats()["groups"] == 0)
+
+
+async def test_an_end_over_which_the_loop_stood_still_has_its_time(caplog: pytest.LogCaptureFixture) -> None:
+    class Waits(AsyncWebsocketConsumer):
+        end_timeout = 0.2
+
+        async def disconnect(self, code: int) -> None:
+            # As something blocks, anywhere in the process.
+            asyncio.get_running_loop().call_later(0.02, time.sleep, 0.4)
+            try:
+                async with asyncio.timeout(0.1):
+                    await asyncio.get_running_loop().create_future()
+            except TimeoutError:
+                self.scope["ends"].append(code)
+
+    client = WebsocketCommunicator(Waits.as_asgi(), "/")
+    client.scope["ends"] = []
+    await client.connect()
+    await client.disconnect(4000)
+    assert client.scope["ends"] == [4000]
+    assert lines(caplog) == []
 
 
 async def test_an_error_in_disconnect_is_reported_and_the_channel_closed(caplog: pytest.LogCaptureFixture) -> None:
