@@ -65,6 +65,9 @@ def handlers() -> Iterator[None]:
 def when_ready(notes: Path, supervisor: Supervisor, *signals: int) -> threading.Thread:
     """Send this process signals as soon as the child has written its note; each when the last one has been handled."""
 
+    main = threading.main_thread().ident
+    assert main is not None
+
     def until(condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 20
         while not condition() and time.monotonic() < deadline:
@@ -74,7 +77,8 @@ def when_ready(notes: Path, supervisor: Supervisor, *signals: int) -> threading.
         until(notes.exists)
         for number in signals:
             handled = len(supervisor._signals)
-            os.kill(os.getpid(), number)
+            # A supervisor has no other thread, and this process may: one that would not wake who waits for the child.
+            signal.pthread_kill(main, number)
             if signal.getsignal(number) is not signal.SIG_IGN:
                 until(lambda: len(supervisor._signals) > handled)  # noqa: B023
 

@@ -153,18 +153,18 @@ async def test_the_reason_of_a_dead_letter_is_encrypted_like_its_message(
         return letters
 
     async with make("one") as layer, make("two", "one") as rotating, make("three") as stranger:
-        await layer.send("jobs", {"type": "x", "card": "4111"})
-        assert await (await take(layer)).reject("ValueError: no such card: 4111")
+        await layer.send("jobs", {"type": "x", "card": "4111-1111"})
+        assert await (await take(layer)).reject("ValueError: no such card: 4111-1111")
         (stored,) = on_server()
-        assert b"4111" not in stored
+        assert b"4111-1111" not in stored
         # Given back by somebody who has read it.
         delivery = await take(rotating, "jobs.dead")
-        assert delivery.message["reason"] == "ValueError: no such card: 4111"
+        assert delivery.message["reason"] == "ValueError: no such card: 4111-1111"
         await delivery.release()
         async with asyncio.timeout(LIMIT):
             letter = await layer.receive("jobs.dead")
-        assert letter["reason"] == "ValueError: no such card: 4111"
-        assert letter["message"] == {"type": "x", "card": "4111"}
+        assert letter["reason"] == "ValueError: no such card: 4111-1111"
+        assert letter["message"] == {"type": "x", "card": "4111-1111"}
         # What the layer itself says is no secret.
         await layer.send("jobs", {"type": "x"})
         waiting = asyncio.create_task(take(stranger))
