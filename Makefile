@@ -73,10 +73,11 @@ test-beside: .venv/.made
 	.venv/bin/python -m pytest --quiet $(FAULTS)
 	@$(MAKE) --no-print-directory test-third-party
 
+# The faults run on uvloop here, and on asyncio's own loop in the other targets.
 coverage: .venv/.made  ## run the same with coverage, under which it takes half as long again
 	@.venv/bin/coverage erase
 	.venv/bin/coverage run -m pytest $(PARALLEL) $(if $(ARGS),$(ARGS),$(PARALLEL_ONLY))
-	$(if $(ARGS),,.venv/bin/coverage run -m pytest $(PARALLEL_FAULTS) $(FAULTS))
+	$(if $(ARGS),,SEALANE_LOOP=uvloop .venv/bin/coverage run -m pytest $(PARALLEL_FAULTS) $(FAULTS))
 	@.venv/bin/coverage combine --quiet
 	.venv/bin/coverage report $(if $(ARGS),--fail-under=0)
 
@@ -118,7 +119,8 @@ test-matrix:  ## run the suite on the newest Python of this machine with Django 
 	else echo "test-matrix: no Python here is newer than $$($(PYTHON) -V 2>&1), so there is nothing to run"; fi
 
 run-matrix: .venv-matrix/.made
-	.venv-matrix/bin/python -m pytest $(PARALLEL) $(PARALLEL_ONLY) $(ARGS)
+	.venv-matrix/bin/python -m pytest $(PARALLEL) $(if $(ARGS),$(ARGS),$(PARALLEL_ONLY))
+	$(if $(ARGS),,.venv-matrix/bin/python -m pytest $(PARALLEL_FAULTS) $(FAULTS))
 
 test-redis-py: .venv-redis-py/.made  ## run the tests of the Redis layers on the older majors of redis-py
 	@for version in $(REDIS_PY); do \

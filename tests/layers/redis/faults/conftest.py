@@ -1,11 +1,13 @@
 """Layers of the fault tests: closed after each test, with nothing of them left behind."""
 
 import asyncio
+import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol
 
 import pytest
+import uvloop
 
 from sealane.layers.redis.layer import RedisLayer
 from sealane.layers.redis.pubsub import RedisPubSubChannelLayer
@@ -14,11 +16,19 @@ from sealane.layers.redis.streams import RedisChannelLayer
 #: Seconds for what was told to end.
 ENDING = 10.0
 
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
 
 class NewLayer(Protocol):
     """Makes a layer, on servers, with the key prefix of the test. Two of them are like two processes."""
 
     def __call__(self, hosts: Any, kind: type[RedisLayer] = RedisChannelLayer, **options: Any) -> RedisLayer: ...
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run these tests on the kind of event loop that SEALANE_LOOP names: asyncio's own, or uvloop's."""
+    kind = os.environ.get("SEALANE_LOOP", "asyncio")
+    return {kind: LOOPS[kind]}
 
 
 @pytest.fixture
@@ -44,8 +54,8 @@ async def new_layer(key_prefix: str) -> AsyncIterator[NewLayer]:
     strange = [
         thread
         for thread in threading.enumerate()
-        # asyncio's own for to_thread() end with the loop.
-        if thread not in threads and not thread.name.startswith("asyncio_")
+        # The loop's own for to_thread() end with it.
+        if thread not in threads and not thread.name.startswith(tuple(f"{kind}_" for kind in LOOPS))
     ]
     assert not strange, f"threads are left: {strange}"
 
