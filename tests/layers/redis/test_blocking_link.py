@@ -231,7 +231,7 @@ def test_a_call_whose_reply_is_lost_is_carried_out_once(new_server: NewServer, n
     assert link.run(APPEND, "a") == 1
     server.pause()
     # The first try is given up after half of the time. When the server goes on it has the call from the old connection.
-    threading.Timer(2.8, server.resume).start()
+    threading.Timer(3.5, server.resume).start()
     assert link.run(APPEND, "b") is None
     assert link.run(APPEND, "c") == 3
     assert listed(link) == ["a", "b", "c"]
@@ -352,7 +352,7 @@ def test_what_must_not_be_sent_twice_is_not(new_server: NewServer, new_link: New
     link.call("PING")
     server.pause()
     # There would be time enough to send it again.
-    resuming = threading.Timer(2.8, server.resume)
+    resuming = threading.Timer(3.5, server.resume)
     resuming.start()
     with pytest.raises(ChannelLayerUnavailable, match=r"the connection was lost.*may have been carried out") as caught:
         link.call_once("RPUSH", "list", "a")
