@@ -231,8 +231,10 @@ def test_a_call_whose_reply_is_lost_is_carried_out_once(new_server: NewServer, n
     assert link.run(APPEND, "a") == 1
     server.pause()
     # The first try is given up after half of the time. When the server goes on it has the call from the old connection.
-    threading.Timer(3.5, server.resume).start()
+    resuming = threading.Timer(3.5, server.resume)
+    resuming.start()
     assert link.run(APPEND, "b") is None
+    resuming.join()
     assert link.run(APPEND, "c") == 3
     assert listed(link) == ["a", "b", "c"]
 
@@ -321,8 +323,10 @@ def test_a_call_is_not_mistaken_for_the_one_before_it(new_server: NewServer, new
     # Connected again, but the count of calls is not claimed yet. The reply to that, and to the next call, is lost too.
     link.call("PING")
     server.pause()
-    threading.Timer(2.8, server.resume).start()
+    resuming = threading.Timer(2.8, server.resume)
+    resuming.start()
     link.run(APPEND, "b")
+    resuming.join()
     assert listed(link) == ["a", "doubtful", "b"]
 
 
@@ -331,8 +335,11 @@ def test_a_server_that_is_away_is_waited_for(new_server: NewServer, new_link: Ne
     link = new_link(server, timeout=10.0)
     link.run(APPEND, "a")
     server.kill()
-    threading.Timer(0.3, server.restart).start()
+    restarting = threading.Timer(0.3, server.restart)
+    restarting.start()
     assert link.run(APPEND, "b") == 2
+    # It may answer us before its own thread has heard that it does.
+    restarting.join()
 
 
 def test_a_server_that_stays_away_is_told(new_server: NewServer, new_link: NewLink) -> None:
