@@ -64,7 +64,7 @@ async def test_an_acknowledgement_whose_reply_got_lost_was_in_time(new_server: N
 
 async def test_after_the_lease_a_lost_reply_counts_as_too_late(new_server: NewServer) -> None:
     # Nobody knows.
-    good, layer = await _ack_whose_reply_is_lost(new_server(), 0.2, 0.4)
+    good, layer = await _ack_whose_reply_is_lost(new_server(), 0.2, 1.2)
     assert not good
     assert layer.stats()["leases_lost"] == 1
 
@@ -91,7 +91,7 @@ async def test_an_acknowledgement_that_is_cancelled_was_made_or_not(make: Make) 
 
 async def test_a_server_that_is_away_leaves_the_lease(new_server: NewServer, make_on: Make) -> None:
     server = new_server(appendonly=True)
-    layer = make_on(server, timeout=0.5)
+    layer = make_on(server, timeout=1.0)
     await layer.send("jobs", {"type": "x"})
     delivery = await take(layer)
     await asyncio.to_thread(server.kill)
@@ -100,13 +100,16 @@ async def test_a_server_that_is_away_leaves_the_lease(new_server: NewServer, mak
     with pytest.raises(ChannelLayerUnavailable):
         await take(layer)
     await asyncio.to_thread(server.restart)
+    sent = False
     async with asyncio.timeout(LIMIT):
         while True:
             try:
-                assert await delivery.ack()
+                # False where it was made before, and the answer came too late.
+                assert await delivery.ack() or sent
                 break
-            except ChannelLayerUnavailable:
-                continue
+            except ChannelLayerUnavailable as error:
+                sent = sent or error.sent
+    assert not server.keys("*:d:jobs")
 
 
 @pytest.mark.parametrize("kind", [RedisChannelLayer, RedisPubSubChannelLayer], ids=["streams", "pubsub"])
@@ -251,8 +254,8 @@ async def test_who_waits_elsewhere_gets_what_is_due_in_time(
         await until(lambda: valkey_server.keys(f"{key_prefix}:w:jobs"))
         second = asyncio.create_task(take(there, visibility_timeout=LEASE))
         await until(lambda: valkey_server.command("LLEN", f"{key_prefix}:w:jobs") == 2)
-        await here.send("jobs", {"type": "x"})
         began = time.monotonic()
+        await here.send("jobs", {"type": "x"})
         lost = await first
         delivery = await second
         assert await delivery.extend(LIMIT)

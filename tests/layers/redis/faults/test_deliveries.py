@@ -74,11 +74,11 @@ def _workers(
             process.wait()
 
 
-async def _until(condition: Callable[[], object], what: str) -> None:
+async def _until(condition: Callable[[], object], what: str, *, look: float = 0.05) -> None:
     try:
         async with asyncio.timeout(PATIENCE):
             while not condition():
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(look)
     except TimeoutError:
         pytest.fail(f"Not within {PATIENCE:g} s: {what}")
 
@@ -97,19 +97,27 @@ async def test_a_worker_is_killed_at_full_load(
 ) -> None:
     """Of three workers one is killed: every job is done, and none is with two workers while it is leased."""
     # The one is what is asked for. The other hands out by the same scripts, and needs no such crowd.
-    jobs, visibility = 2000 if kind is RedisChannelLayer else 500, 6.0
+    crowd, visibility = 2000 if kind is RedisChannelLayer else 1000, 6.0
     layer = new_layer([valkey_server.url], kind)
     file = tmp_path / "events"
-    await asyncio.gather(*(layer.send("jobs", {"type": "job", "number": number}) for number in range(jobs)))
     with _workers(
         3, kind, valkey_server.url, key_prefix, file, visibility=visibility, tasks=8, pause=0.001
     ) as processes:
 
-        def working() -> set[int]:
-            return {event.pid for event in _events(file) if event.what == "done"}
+        def working(since: int) -> set[int]:
+            return {event.pid for event in _events(file) if event.what == "begin" and event.job >= since}
 
-        await _until(lambda: len(working()) == 3, "all are at work")
+        # Each has a job, which it takes long for, before the crowd of them comes.
+        before = 0
+        async with asyncio.timeout(PATIENCE):
+            while len(working(0)) < 3:
+                await layer.send("jobs", {"type": "job", "number": before, "pause": 1.0})
+                before += 1
+                await asyncio.sleep(0.05)
+        jobs = before + crowd
+        await asyncio.gather(*(layer.send("jobs", {"type": "job", "number": n}) for n in range(before, jobs)))
         victim = processes[0]
+        await _until(lambda: victim.pid in working(before), "it is at work", look=0.005)
         victim.kill()
         victim.wait()
         assert file.read_bytes().count(b"done") < jobs, "it was killed in the midst of the work"
@@ -314,6 +322,8 @@ async def test_a_failover_loses_no_job_that_the_replica_has(
     assert sentinel_group.master().command("WAIT", 1, 5000) == 1
     old = sentinel_group.master()
     await asyncio.to_thread(sentinel_group.failover)
+    # Until then the old master takes calls, and what it did for them is lost.
+    await asyncio.to_thread(sentinel_group.heal)
     async with _working(here, there, visibility=3) as works:
         await _send(there, range(jobs, 2 * jobs))
         assert await kept.ack()

@@ -24,7 +24,7 @@ NewServer = Callable[..., Server]
 async def test_short_silence(new_server: NewServer, new_layer: NewLayer, kind: type[RedisLayer]) -> None:
     """Calls end within their time limit, and say whether they may have been carried out; later all goes on."""
     server = new_server()
-    options = {"timeout": 0.4, "lease": 10}
+    options = {"timeout": 1.0, "lease": 10}
     here, there = new_layer([server.url], kind, **options), new_layer([server.url], kind, **options)
     first, second = await Listener.of(here, "news"), await Listener.of(there, "news")
     group = Sender("group", partial(there.group_send, "news"))
@@ -35,9 +35,11 @@ async def test_short_silence(new_server: NewServer, new_layer: NewLayer, kind: t
             await asyncio.gather(group.more(20), own.more(20), thread.more(5))
             with server.paused():
                 before = time.monotonic()
-                await _fails(here.group_send("news", {"type": "x"}), 0.4)
-                await _fails(here.send("held", {"type": "x"}), 0.4)
-                await _fails(here.group_add("other", first.channel), 0.4)
+                await asyncio.gather(
+                    _fails(here.group_send("news", {"type": "x"}), 1.0),
+                    _fails(here.send("held", {"type": "x"}), 1.0),
+                    _fails(here.group_add("other", first.channel), 1.0),
+                )
                 health = await here.health()
                 assert not health.reachable
                 assert health.latency is None
@@ -57,7 +59,7 @@ async def test_short_silence(new_server: NewServer, new_layer: NewLayer, kind: t
     assert group.unsent, "what was still waiting was not sent"
     assert thread.errors
     for error in (*group.errors, *own.errors, *thread.errors):
-        assert 0.3 < error.seconds < 5
+        assert 0.9 < error.seconds < 6
     if lossless:
         assert not [*first.gaps, *second.gaps]
     assert (await here.health()).reachable
@@ -78,7 +80,7 @@ async def _fails(call: object, limit: float) -> None:
 async def test_closing_while_it_is_silent(new_server: NewServer, new_layer: NewLayer, kind: type[RedisLayer]) -> None:
     """A layer that is closed meanwhile does not hang, whatever is under way."""
     server = new_server()
-    layer = new_layer([server.url], kind, timeout=0.5)
+    layer = new_layer([server.url], kind)
     await Listener.of(layer, "news")
     waiting = asyncio.create_task(layer.receive("held"))
     await layer.group_send("news", {"type": "x"})
@@ -95,18 +97,19 @@ async def test_a_connection_that_brings_nothing_any_more(new_server: NewServer, 
     """Nobody says that it is lost, as where a firewall forgot it. The reader finds out, and goes on from there."""
     server = new_server()
     async with Relay(server) as relay:
-        here, there = new_layer([relay.url], timeout=0.5), new_layer([server.url])
+        here, there = new_layer([relay.url], timeout=1.5), new_layer([server.url])
         first = await Listener.of(here, "news")
         news = Sender("news", partial(there.group_send, "news"))
         await news.step()
         await first.has("news", 1)
+        before = here.stats()["reconnects"]
         (reading,) = [line for line in relay.lines if b"XREAD" in line.begun]
         reading.to_client.clear()
         for _ in range(5):
             await news.step()
         await check(news, first)
         assert not first.gaps
-        assert here.stats()["reconnects"] == 1
+        assert here.stats()["reconnects"] == before + 1
         await here.close()
 
 

@@ -222,6 +222,11 @@ class Listener:
         except TimeoutError:
             raise AssertionError(f"{what} did not come; got {len(self.messages)} messages, {self.gaps}") from None
 
+    async def more(self, sender: str, count: int) -> None:
+        """Wait until so many more messages of a sender have come."""
+        goal = len(self.numbers(sender)) + count
+        await self.until(lambda: len(self.numbers(sender)) >= goal, f"{count} messages more of {sender!r}")
+
     async def has(self, sender: str, number: int) -> None:
         """Wait for one message."""
         await self.until(lambda: number in self.numbers(sender), f"number {number} of {sender!r}")
