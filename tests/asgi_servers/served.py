@@ -16,8 +16,9 @@ from sealane.routing import ProtocolTypeRouter, URLRouter
 from sealane.routing.lifespan import Lifespan
 from sealane.types import ASGIApplication, Receive, Scope, Send
 
-#: Seconds after which a call of ``send()`` that has not returned is one that waits.
-WAIT = 1.0
+#: Seconds after which a call of ``send()`` that has not returned is one that waits. A busy machine may well stand still
+#: for one; a server that waits costs its test all of them, once.
+WAIT = 3.0
 
 
 def note(text: str) -> None:

@@ -10,6 +10,7 @@ from sealane.exceptions import UndecodableMessage
 from sealane.layers import Gap, Inbox, InMemoryChannelLayer
 from sealane.testing import WebsocketCommunicator
 from sealane.types import Message
+from tests.consumers.conftest import LIMIT
 
 GAP = Gap("forgotten", lost=3, seconds=1.5)
 
@@ -56,7 +57,7 @@ async def test_an_idle_consumer_is_told_before_what_comes_after(
         for text in "one", "two":
             tell(layer, GAP)
             await layer.group_send("room", {"type": "chat", "text": text})
-            assert [await client.receive_from(), await client.receive_from()] == ["gap forgotten 3", text]
+            assert [await client.receive_from(LIMIT) for _ in range(2)] == ["gap forgotten 3", text]
 
 
 async def test_a_busy_consumer_is_told_when_its_handler_is_through(layer: InMemoryChannelLayer) -> None:
@@ -139,7 +140,7 @@ async def test_what_is_no_message_is_dropped_with_one_line(
             with caplog.at_level(logging.WARNING):
                 layer._exchange.group_send("room", data)
                 await layer.group_send("room", {"type": "chat", "text": "on"})
-                assert await client.receive_from() == "on"
+                assert await client.receive_from(LIMIT) == "on"
             assert len(caplog.records) == 1
             assert "What came through the channel layer cannot be decoded" in caplog.text
             assert caplog.records[0].exc_info is None

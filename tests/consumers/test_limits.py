@@ -232,7 +232,7 @@ async def test_a_synchronous_consumer_joins_so_many_too(layer: InMemoryChannelLa
     async with WebsocketCommunicator(Joins.as_asgi(), "/") as client:
         for group, answer in [("second", "second"), ("third", "not third")]:
             await client.send_to(group)
-            assert await client.receive_from() == answer
+            assert await client.receive_from(LIMIT) == answer
 
 
 async def test_the_groups_of_the_class_count(layer: InMemoryChannelLayer) -> None:
@@ -266,6 +266,8 @@ async def test_without_limits_a_slow_client_holds_up_its_handlers_and_nothing_is
     async with WebsocketCommunicator(slow(consumer, reads), "/") as client:
         for n in range(50):
             await layer.group_send("room", {"type": "chat.message", "text": str(n)})
+        # A thread of its own may be long in taking the first one. Only then does nothing more happen.
+        await until(lambda: layer.stats()["waiting"] == 49)
         assert await client.receive_nothing()
         assert layer.stats()["waiting"] == 49
         reads.set()
@@ -289,10 +291,10 @@ async def test_a_send_queue_drops_by_its_policy(
             await until(lambda: layer.stats()["waiting"] == 0)
         await until(lambda: sum(counters.as_dict().values()) == 46)
         reads.set()
-        got = [await client.receive_from() for _ in range(4)]
+        got = [await client.receive_from(LIMIT) for _ in range(4)]
         assert got == (["10", "57", "58", "59"] if policy == "drop_oldest" else ["10", "11", "12", "13"])
         await client.send_to("back")
-        assert await client.receive_from() == "back"
+        assert await client.receive_from(LIMIT) == "back"
     assert counters.as_dict() == dict.fromkeys(counters.as_dict(), 0) | {f"dropped_{policy[5:]}": 46}
     [line] = warnings(caplog)
     assert line.startswith("Limited at '/chat': dropped frames for a client that is too slow")

@@ -116,6 +116,8 @@ async def test_a_stream_that_floods_leaves_the_others_their_turn(server: LiveSer
             pass
         await say(client, "chat", payload="after it")
         assert await get(client) == {"stream": "chat", "payload": {"echo": "after it"}}
+    # Else the next test may take this end for one of its own.
+    await until_ended(Demultiplexer, ("chat", 1000))
 
 
 async def test_a_client_that_does_not_read_is_ended_with_all_its_streams(server: LiveServer) -> None:

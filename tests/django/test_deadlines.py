@@ -226,7 +226,7 @@ async def test_no_task_is_left_behind() -> None:
 
 async def test_a_client_that_left_needs_no_refusal() -> None:
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        await asyncio.sleep(5 * SHORT)
+        await until(lambda: connection.sent)
         raise ValueError("of the application")
 
     class Gone(Connection):

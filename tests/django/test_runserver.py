@@ -203,9 +203,17 @@ def echo(websocket: ClientConnection, text: str = "hello") -> None:
 
 @pytest.fixture(scope="module")
 def reloading(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Manage]:
-    """A server under the autoreloader with every limit set, and no colours."""
-    limits = ("--ws-max-size", "1000", "--http-timeout", "0.5", "--websocket_handshake_timeout", "0.5")
+    """A server under the autoreloader with every limit set, and no colours. No busy machine outlasts its times."""
+    limits = ("--ws-max-size", "1000", "--http-timeout", "20", "--websocket_handshake_timeout", "20")
     with managing(tmp_path_factory.mktemp("reloading"), *limits, "--no-color") as manage:
+        yield manage.ready()
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Manage]:
+    """The same with times that are soon over, for the tests that wait for that."""
+    limits = ("--http-timeout", "0.5", "--websocket_handshake_timeout", "0.5")
+    with managing(tmp_path_factory.mktemp("impatient"), *limits, "--no-color") as manage:
         yield manage.ready()
 
 
@@ -257,23 +265,23 @@ def test_a_message_over_the_limit_closes_with_1009(reloading: Manage) -> None:
     assert reloading.logged("WebSocket DISCONNECT /ws/echo 1009 ")
 
 
-def test_an_undecided_websocket_is_refused(reloading: Manage) -> None:
-    assert reloading.refused("/ws/undecided") == (503, "No answer to the handshake in time\n")
-    assert reloading.logged("WebSocket REJECT /ws/undecided 503 ")
+def test_an_undecided_websocket_is_refused(impatient: Manage) -> None:
+    assert impatient.refused("/ws/undecided") == (503, "No answer to the handshake in time\n")
+    assert impatient.logged("WebSocket REJECT /ws/undecided 503 ")
 
 
-def test_a_request_without_a_response_gets_a_503(reloading: Manage) -> None:
-    assert reloading.get("/never") == (503, "No complete response within the server's time limit\n")
+def test_a_request_without_a_response_gets_a_503(impatient: Manage) -> None:
+    assert impatient.get("/never") == (503, "No complete response within the server's time limit\n")
     # Not before its half a second is over.
-    assert reloading.logged(r"HTTP GET /never 503 \[(0\.[5-9]|[1-9])")
+    assert impatient.logged(r"HTTP GET /never 503 \[(0\.[5-9]|[1-9])")
 
 
-def test_a_response_that_does_not_end_is_cut(reloading: Manage) -> None:
+def test_a_response_that_does_not_end_is_cut(impatient: Manage) -> None:
     with pytest.raises(http.client.IncompleteRead) as error:
-        reloading.get("/partial")
+        impatient.get("/partial")
 
     assert error.value.partial == b"part"
-    assert reloading.logged(r"HTTP GET /partial 200 incomplete \[")
+    assert impatient.logged(r"HTTP GET /partial 200 incomplete \[")
 
 
 def test_a_taken_port_is_djangos_error(reloading: Manage) -> None:

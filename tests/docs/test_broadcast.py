@@ -17,10 +17,10 @@ from django.urls import path
 
 from sealane.db import database_sync_to_async
 from sealane.layers import InMemoryChannelLayer
-from sealane.testing import WebsocketCommunicator
 from tests.django.articles.models import Article
 from tests.docs.reading import Reading
 from tests.docs.snippets import DOCS
+from tests.patient import PatientCommunicator
 
 PAGE = DOCS / "how-to" / "broadcast.md"
 
@@ -41,9 +41,9 @@ def names(_names: dict[str, Any], layer: InMemoryChannelLayer) -> dict[str, Any]
     return _names
 
 
-def open_page(names: dict[str, Any], pk: int, consumer: Any = None) -> WebsocketCommunicator:
+def open_page(names: dict[str, Any], pk: int, consumer: Any = None) -> PatientCommunicator:
     """The socket of somebody who has the page of an article open."""
-    communicator = WebsocketCommunicator((consumer or names["ArticleConsumer"]).as_asgi(), "/")
+    communicator = PatientCommunicator((consumer or names["ArticleConsumer"]).as_asgi(), "/")
     communicator.scope["url_route"] = {"args": (), "kwargs": {"pk": pk}}
     return communicator
 

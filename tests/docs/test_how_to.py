@@ -24,20 +24,21 @@ from sealane.layers import InMemoryChannelLayer
 from sealane.layers.delivery import DEAD_LETTER_EXPIRY
 from sealane.routing import OriginValidator, not_found
 from sealane.server.access import HTTPExchange, WebSocketExchange
-from sealane.testing import HttpCommunicator, WebsocketCommunicator
+from sealane.testing import HttpCommunicator
 from sealane.types import ASGIApplication
 from sealane.worker import Worker
 from tests.docs.conftest import after
 from tests.docs.project import Project
 from tests.docs.reading import Reading
 from tests.docs.snippets import DOCS, blocks_of
+from tests.patient import PatientCommunicator
 
 HOW_TO = DOCS / "how-to"
 
 
-def socket(consumer: Any, *, user: Any = None, **kwargs: Any) -> WebsocketCommunicator:
+def socket(consumer: Any, *, user: Any = None, **kwargs: Any) -> PatientCommunicator:
     """A client of one consumer, with the scope that middleware and routes would make."""
-    communicator = WebsocketCommunicator(consumer.as_asgi(), "/")
+    communicator = PatientCommunicator(consumer.as_asgi(), "/")
     communicator.scope |= {"user": user or AnonymousUser(), "url_route": {"args": (), "kwargs": kwargs}}
     return communicator
 
@@ -246,14 +247,14 @@ class TestDenyConnections:
         names = await reading.read(self.PAGE)
         application = names["MembersOnly"](AsyncWebsocketConsumer.as_asgi())
         for user, answer in [(AnonymousUser(), (False, 401)), (User(username="ada"), (True, None))]:
-            communicator = WebsocketCommunicator(application, "/")
+            communicator = PatientCommunicator(application, "/")
             communicator.scope["user"] = user
             assert await communicator.connect() == answer
             await communicator.disconnect()
 
     async def test_a_server_without_the_extension(self, layer: InMemoryChannelLayer, reading: Reading) -> None:
         members = (await reading.read(self.PAGE))["MembersConsumer"]
-        communicator = WebsocketCommunicator(members.as_asgi(), "/", denial_response=False)
+        communicator = PatientCommunicator(members.as_asgi(), "/", denial_response=False)
         communicator.scope["user"] = AnonymousUser()
         # A close before the accept: servers answer it with 403.
         assert await communicator.connect() == (False, 1000)
@@ -270,13 +271,13 @@ class TestAuthenticate:
         ada = await User.objects.acreate_user("ada")
         for path, anonymous, member in [("inbox", 401, True), ("audit", 401, 403), ("staff", 401, 403)]:
             for user, expected in [(None, anonymous), (ada, member)]:
-                page = WebsocketCommunicator(application, f"/ws/{path}/")
+                page = PatientCommunicator(application, f"/ws/{path}/")
                 if user is not None:
                     await page.login(user)
                 accepted, code = await page.connect()
                 assert (accepted or code) == expected
                 await page.disconnect()
-        page = await WebsocketCommunicator(application, "/ws/inbox/").login(ada)
+        page = await PatientCommunicator(application, "/ws/inbox/").login(ada)
         async with page:
             await page.send_json_to({"subject": "Tea"})
             assert await page.receive_json_from() == {"from": "ada", "subject": "Tea"}
@@ -290,8 +291,8 @@ class TestAuthenticate:
         ada = await User.objects.acreate_user("ada")
         token = "5up3r-s3cr3t"
 
-        def visit(application: str, **options: Any) -> WebsocketCommunicator:
-            return WebsocketCommunicator(names[application], "/ws/inbox/", **options)
+        def visit(application: str, **options: Any) -> PatientCommunicator:
+            return PatientCommunicator(names[application], "/ws/inbox/", **options)
 
         header = {"Authorization": f"Bearer {token}"}
         clients = [
@@ -405,7 +406,7 @@ class TestMoveFromChannels:
         answers: list[tuple[ASGIApplication, int]] = [(refuses, 403), (not_found, 404)]
         for application, status in answers:
             for with_response, code in [(True, status), (False, 1000)]:
-                client = WebsocketCommunicator(application, "/", denial_response=with_response)
+                client = PatientCommunicator(application, "/", denial_response=with_response)
                 assert await client.connect() == (False, code)
                 assert (client.denial is not None) is with_response
                 await client.disconnect()
@@ -465,7 +466,7 @@ class TestLimitConnections:
             assert await page.receive_json_from() == {"A": "1.20"}
 
 
-async def after_frames(page: WebsocketCommunicator) -> Any:
+async def after_frames(page: PatientCommunicator) -> Any:
     """The code of the close that follows some frames."""
     while (event := await page.receive_output())["type"] == "websocket.send":
         pass

@@ -37,8 +37,9 @@ from sealane.exceptions import ChannelLayerUnavailable
 from sealane.layers import InMemoryChannelLayer, RedisChannelLayer, RedisPubSubChannelLayer, channel_layers
 from sealane.routing import AuthMiddleware, AuthMiddlewareStack, SessionMiddlewareStack, get_user, login, logout
 from sealane.routing import credentials as session_credentials
-from sealane.testing import HttpCommunicator, WebsocketCommunicator
+from sealane.testing import HttpCommunicator
 from sealane.types import Scope
+from tests.patient import LIMIT, PatientCommunicator
 from tests.routing.exchange import busy_database_thread, cookie_headers, served
 from tests.servers import Server, available
 
@@ -114,10 +115,10 @@ def key_of(client: Client) -> str:
     return str(client.cookies["sessionid"].value)
 
 
-def socket(consumer: Any, client: Client | str | None = None, path: str = "/") -> WebsocketCommunicator:
+def socket(consumer: Any, client: Client | str | None = None, path: str = "/") -> PatientCommunicator:
     key = key_of(client) if isinstance(client, Client) else client
     headers = cookie_headers(sessionid=key) if key else None
-    return WebsocketCommunicator(AuthMiddlewareStack(consumer.as_asgi()), path, headers)
+    return PatientCommunicator(AuthMiddlewareStack(consumer.as_asgi()), path, headers)
 
 
 def page_request(client: Client, user: User) -> HttpRequest:
@@ -301,10 +302,10 @@ async def test_an_event_stream_ends_too(ada: User) -> None:
     headers = cookie_headers(sessionid=key_of(client))
     async with HttpCommunicator(AuthMiddlewareStack(Stream.as_asgi()), "GET", "/", headers=headers) as request:
         await request.send_input({"type": "http.request"})
-        assert (await request.receive_output())["status"] == 200
-        assert (await request.receive_output())["more_body"]
+        assert (await request.receive_output(LIMIT))["status"] == 200
+        assert (await request.receive_output(LIMIT))["more_body"]
         await sync_to_async(client.logout)()
-        assert await request.receive_output() == {"type": "http.response.body", "body": b"", "more_body": False}
+        assert await request.receive_output(LIMIT) == {"type": "http.response.body", "body": b"", "more_body": False}
 
 
 # At intervals
@@ -520,7 +521,7 @@ async def test_a_user_from_elsewhere_is_looked_up_by_the_account(ada: User) -> N
     consumer = make(revalidate=SOON)
     for change in ({"password": "!"}, {"is_active": False}):
         user = await User.objects.aget()
-        page = WebsocketCommunicator(consumer.as_asgi(), "/")
+        page = PatientCommunicator(consumer.as_asgi(), "/")
         page.scope["user"] = user
         async with page:
             await sync_to_async(User.objects.update)(**change)
@@ -538,13 +539,13 @@ async def test_a_middleware_of_ones_own_that_asks_the_session(ada: User, way: st
 
     client = await sync_to_async(browser)()
     application = SessionMiddlewareStack(Own(make(revalidate=60).as_asgi()))
-    async with WebsocketCommunicator(application, "/", cookie_headers(sessionid=key_of(client))) as page:
+    async with PatientCommunicator(application, "/", cookie_headers(sessionid=key_of(client))) as page:
         await sync_to_async(client.logout)()
         assert await page.receive_close() == 4401
 
 
 async def test_a_user_that_cannot_be_looked_up_is_an_error_that_says_what_to_do(database: None) -> None:
-    page = WebsocketCommunicator(make(revalidate=SOON).as_asgi(), "/")
+    page = PatientCommunicator(make(revalidate=SOON).as_asgi(), "/")
     page.scope["user"] = type("Ticket", (), {"is_authenticated": True, "pk": 7})()
     with pytest.raises(TypeError, match="of type Ticket, which cannot be read anew: revalidate needs a model"):
         async with page:
@@ -586,7 +587,7 @@ async def test_a_response_under_way_ends(ada: User, begun: bool) -> None:
         async with asyncio.timeout(20):
             await handling.wait()
         await sync_to_async(Session.objects.all().delete)()
-        start, *body = [await request.receive_output() for _ in range(3 if begun else 2)]
+        start, *body = [await request.receive_output(LIMIT) for _ in range(3 if begun else 2)]
         assert start["status"] == (200 if begun else 401)
         assert b"".join(part["body"] for part in body) == (b"one " if begun else b"Authentication required")
 

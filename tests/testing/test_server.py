@@ -218,7 +218,8 @@ class TestStop:
 
         application = Deaf()
         application.events = events
-        with LiveServer(application, grace=0.05, stop_timeout=1) as server, connect(server.ws_url):
+        # All of stop_timeout goes by before the cancellation, and the cleaning up has as much after it.
+        with LiveServer(application, grace=0.05, stop_timeout=3) as server, connect(server.ws_url):
             server.stop()
         assert events == ["lifespan.startup", "cleaned up", "lifespan.shutdown"]
 
@@ -263,7 +264,7 @@ class TestCloseConnections:
         LiveServer(Application()).close_connections()
 
     def test_tells_of_an_application_that_ignores_its_cancellation(self) -> None:
-        release = threading.Event()
+        release, ended = threading.Event(), threading.Event()
 
         async def stubborn(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != "websocket":
@@ -274,6 +275,7 @@ class TestCloseConnections:
                     await asyncio.sleep(0.01)
                 except asyncio.CancelledError:
                     pass
+            ended.set()
 
         with LiveServer(stubborn, grace=0.05, stop_timeout=0.05) as server, connect(server.ws_url):
             with pytest.raises(
@@ -281,6 +283,8 @@ class TestCloseConnections:
             ):
                 server.close_connections()
             release.set()
+            # The server's own end has no more time for it than close_connections() had.
+            assert ended.wait(20)
 
 
 class TestRestart:

@@ -104,21 +104,26 @@ def test_sigterm_under_load_ends_what_runs_and_hands_back_the_rest(place: Place,
 @on("redis", "sentinel")
 def test_kill_9_of_one_of_three_workers_loses_nothing(place: Place, project: Make) -> None:
     jobs = project(place.layers)
-    count = 150
-    workers = jobs.workers(3, "jobs", "--concurrency=5", "--prefetch=5", *SHORT)
-    place.send(*range(count), seconds=0.05)
-    victim = workers[1]
-    jobs.wait(
-        lambda: sum(entry.pid == victim.pid and entry.what == "done" for entry in jobs.entries()) > 10,
-        "the victim is at work",
-    )
+    victim = jobs.workers(3, "jobs", "--concurrency=5", "--prefetch=5", *SHORT)[1]
+
+    def in_hand() -> set[int]:
+        """What the victim has begun, and not done."""
+        entries = [entry for entry in jobs.entries() if entry.pid == victim.pid]
+        begun, done = ({entry.job for entry in entries if entry.what == what} for what in ("begin", "done"))
+        return begun - done
+
+    short = range(150)
+    # Long enough for this process to notice on a busy machine that one has begun, and to kill before it is done. Two
+    # workers can have twenty, with what they prefetch, so that some are left for the third.
+    long = range(150, 175)
+    place.send(*short, seconds=0.05)
+    place.send(*long, seconds=3)
+    jobs.wait(lambda: in_hand() & {*long}, "the victim is in the midst of a long job")
     victim.signal(signal.SIGKILL)
-    jobs.wait(lambda: len(jobs.count("done")) == count, "everything is done")
+    jobs.wait(lambda: len(jobs.count("done")) == len(short) + len(long), "everything is done")
     # What the victim had begun came again, and was counted.
     again = {entry.job for entry in jobs.entries() if entry.attempt > 1}
-    begun = {entry.job for entry in jobs.entries() if entry.pid == victim.pid and entry.what == "begin"}
-    done = {entry.job for entry in jobs.entries() if entry.pid == victim.pid and entry.what == "done"}
-    assert begun - done <= again
+    assert in_hand() <= again
     assert len(again) >= 1
 
 
@@ -184,7 +189,10 @@ def test_a_server_that_goes_and_comes_back_is_outlasted(
     worker.wait_for("The worker goes on")
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0, worker.output
-    assert worker.output.count("The worker waits for its channel layer") == 1, worker.output
+    # One line for all the calls that wait. One of them may run out of time just when another has reached the server
+    # again, and the worker says after its "goes on" that it waits once more.
+    outage = worker.output.partition("The worker goes on")[0]
+    assert outage.count("The worker waits for its channel layer") == 1, worker.output
     assert "Traceback" not in worker.output
     place.layer.sync.close()
 
