@@ -32,6 +32,8 @@ def leave(*args):
     global left
     left -= 1
     if not left:
+        # As every child does: else the next one ends it, while Python is leaving.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         sys.exit(9)
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 signal.signal(signal.SIGTERM, leave)
