@@ -54,8 +54,8 @@ class Step(NamedTuple):
 async def conclude(steps: Iterable[Step], context: contextvars.Context) -> None:
     """Take steps one after the other, whatever becomes of each.
 
-    A step that raises is reported, one that is late is cancelled and reported, and the next one follows. A
-    cancellation of the caller does not reach the steps; it is raised here after the last one.
+    A step that raises is reported, one that is late by a tenth of a second is cancelled and reported, and the next one
+    follows. A cancellation of the caller does not reach the steps; it is raised here after the last one.
     """
     loop = asyncio.get_running_loop()
     left = iter(steps)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -28,6 +29,8 @@ class Outage:
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._since: float | None = None
+        # When a call was last carried out.
+        self._reached = -math.inf
 
     async def outlast(self, call: Callable[[], Awaitable[T]]) -> tuple[T, bool]:
         """Repeat a call while the server is away. Returns its result, and whether no earlier try was carried out.
@@ -38,11 +41,14 @@ class Outage:
         backoff = Backoff(most=_MOST_WAIT)
         first = True
         while True:
+            begun = self._clock()
             try:
                 result = await call()
             except ChannelLayerUnavailable as error:
                 first = first and not error.sent
-                self._failed(error)
+                # Where another call was carried out since this one began, it failed over what is past.
+                if begun >= self._reached:
+                    self._failed(error)
             else:
                 self._succeeded()
                 return result, first
@@ -54,6 +60,7 @@ class Outage:
             logger.warning("The worker waits for its channel layer, and goes on when it is back: %s", error)
 
     def _succeeded(self) -> None:
+        self._reached = self._clock()
         if self._since is not None:
             # Where nothing was to be told or taken, that is the first message after the outage.
             logger.info("The worker goes on, %.1f s after its channel layer went away", self._clock() - self._since)

@@ -211,7 +211,7 @@ async def test_a_server_that_does_not_answer(new_server: Callable[..., Server], 
     server = new_server()
     started = time.monotonic()
     with server.paused():
-        with pytest.raises(ServerUnreachable, match=r"no answer within 0\.\d+ s|Timeout reading from"):
+        with pytest.raises(ServerUnreachable, match=r"no answer within 0\.[0-3]\d* s|Timeout reading from"):
             await reach(one([server.address]), "PING", timeout=0.3)
         assert 0.2 < time.monotonic() - started < 20
 
