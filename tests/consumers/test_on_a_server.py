@@ -207,6 +207,10 @@ async def test_a_thread_without_a_loop_broadcasts_to_real_sockets(server: LiveSe
             await client.recv()
         await asyncio.to_thread(layer.sync.group_send, "everyone", {"type": "news", "text": "hello"})
         assert [json.loads(await one.recv()), json.loads(await two.recv())] == ["hello", "hello"]
+    # Else a test of the same consumer may take one of these ends for its own.
+    async with asyncio.timeout(20):
+        while len(ended) < 2:
+            await asyncio.sleep(0.01)
 
 
 def test_an_event_stream_ends_when_its_client_leaves(server: LiveServer) -> None:

@@ -1,6 +1,7 @@
 """The threads of synchronous consumers: what they leave behind, and what a fork leaves of them."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -49,7 +50,7 @@ from sealane.consumers import threads
 assert asyncio.run(threads.run_in_thread(os.getpid)) == os.getpid()
 child = os.fork()
 if not child:
-    signal.alarm(5)  # nobody would come to work in the pool of the parent
+    signal.alarm(20)  # nobody would come to work in the pool of the parent
     worked = asyncio.run(threads.run_in_thread(os.getpid)) == os.getpid()
     os._exit(0 if worked else 1)
 print(os.waitpid(child, 0)[1])
@@ -60,5 +61,7 @@ print(os.waitpid(child, 0)[1])
 def test_a_forked_process_has_threads_of_its_own() -> None:
     # Newer versions of Python warn of any fork beside threads, which is what is tried here.
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    # In debug mode asyncio reports what took long on a busy machine.
+    environment = {**os.environ, "PYTHONASYNCIODEBUG": ""}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout.strip(), done.stderr) == ("0", "")

@@ -202,7 +202,7 @@ def test_a_stop_cancels_a_handler_that_hangs(caplog: pytest.LogCaptureFixture) -
         websocket.send("hang")
         websocket.recv(timeout=10)
 
-        assert server.stop()
+        assert server.stop(20)
 
         assert closed_with(websocket) == 1012
     assert echo.events == ["lifespan.startup", "cancelled", "lifespan.shutdown"]

@@ -209,6 +209,13 @@ def reloading(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Manage]:
         yield manage.ready()
 
 
+@pytest.fixture
+def changing(tmp_path: Path) -> Iterator[Manage]:
+    """One under the autoreloader for a single test, which changes the project or ends the server."""
+    with managing(tmp_path, "--no-color") as manage:
+        yield manage.ready()
+
+
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Manage]:
     """The same with times that are soon over, for the tests that wait for that."""
@@ -298,35 +305,32 @@ def test_a_taken_port_is_djangos_error(reloading: Manage) -> None:
     assert run.stderr.strip().endswith("Error: That port is already in use.")
 
 
-def test_a_change_of_a_source_file_closes_with_1012_and_clients_come_back(reloading: Manage) -> None:
-    with reloading.connect("/ws/echo") as websocket:
+def test_a_change_of_a_source_file_closes_with_1012_and_clients_come_back(changing: Manage) -> None:
+    with changing.connect("/ws/echo") as websocket:
         echo(websocket)
-        reloading.rewrite("second")
+        changing.rewrite("second")
         assert closed_with(websocket) == 1012
-        client = websocket.socket
 
-    until(reloading.answers)
-    assert reloading.get("/") == (200, "second")
-    with reloading.connect("/ws/echo") as websocket:
+    until(changing.answers)
+    assert changing.get("/") == (200, "second")
+    with changing.connect("/ws/echo") as websocket:
         echo(websocket)
-    assert reloading.logged("WebSocket DISCONNECT /ws/echo 1012 ")
-    assert "/ws/echo 1012" in (reloading.project / "notes.txt").read_text(), "the application has seen the end"
-    assert client is not None
+    assert changing.logged("WebSocket DISCONNECT /ws/echo 1012 ")
+    assert "/ws/echo 1012" in (changing.project / "notes.txt").read_text(), "the application has seen the end"
 
 
-def test_sigterm_for_the_parent_closes_with_1012_and_ends_both_processes(reloading: Manage) -> None:
-    (reloading.project / "notes.txt").unlink()
-    with reloading.connect("/ws/echo") as websocket:
+def test_sigterm_for_the_parent_closes_with_1012_and_ends_both_processes(changing: Manage) -> None:
+    with changing.connect("/ws/echo") as websocket:
         echo(websocket)
         began = time.monotonic()
-        reloading.process.terminate()
+        changing.process.terminate()
 
         assert closed_with(websocket) == 1012
-    assert reloading.wait() == 0
+    assert changing.wait() == 0
     assert time.monotonic() - began < BOUND
-    assert (reloading.project / "notes.txt").read_text() == "/ws/echo 1012\n"
-    assert not reloading.answers(), "no child is left"
-    assert "Traceback" not in reloading.output
+    assert (changing.project / "notes.txt").read_text() == "/ws/echo 1012\n"
+    assert not changing.answers(), "no child is left"
+    assert "Traceback" not in changing.output
 
 
 def test_what_hangs_does_not_hold_a_reload_nor_ctrl_c(tmp_path: Path) -> None:
@@ -404,17 +408,19 @@ def test_lines_are_in_the_colours_of_django(alone: Manage) -> None:
     assert alone.logged(r"\] WebSocket DISCONNECT /ws/echo 1000 \[.*\]$")
 
 
-def test_sigint_closes_with_1012_and_ends_the_process(alone: Manage) -> None:
-    with alone.connect("/ws/echo") as websocket:
-        echo(websocket)
-        began = time.monotonic()
-        alone.process.send_signal(signal.SIGINT)
+def test_sigint_closes_with_1012_and_ends_the_process(tmp_path: Path) -> None:
+    with managing(tmp_path, "--noreload") as manage:
+        manage.ready()
+        with manage.connect("/ws/echo") as websocket:
+            echo(websocket)
+            began = time.monotonic()
+            manage.process.send_signal(signal.SIGINT)
 
-        assert closed_with(websocket) == 1012
-    assert alone.wait() == 0
-    assert time.monotonic() - began < BOUND
-    assert "/ws/echo 1012" in (alone.project / "notes.txt").read_text()
-    assert "Traceback" not in alone.output
+            assert closed_with(websocket) == 1012
+        assert manage.wait() == 0
+        assert time.monotonic() - began < BOUND
+        assert (manage.project / "notes.txt").read_text() == "/ws/echo 1012\n"
+        assert "Traceback" not in manage.output
 
 
 def test_sigterm_without_a_reloader_is_as_gentle_even_where_a_thread_hangs(tmp_path: Path) -> None:

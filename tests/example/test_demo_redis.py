@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -65,19 +66,18 @@ class Demo:
 
     def processes(self) -> dict[int, str]:
         """The command lines of all processes that work with its directory, by their numbers."""
-        return {
-            int(entry.name): (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            for entry in Path("/proc").glob("[0-9]*")
-            if self.owns(entry)
-        }
+        found = {}
+        for entry in Path("/proc").glob("[0-9]*"):
+            # One may end while it is looked at.
+            with suppress(OSError):
+                if self.owns(entry):
+                    found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        return found
 
     def owns(self, entry: Path) -> bool:
-        try:
-            # Valkey writes its title over its environment, and works in the directory.
-            mark = f"TMPDIR={self.directory}\0".encode()
-            return mark in (entry / "environ").read_bytes() or str(self.directory) in os.readlink(entry / "cwd")
-        except OSError:
-            return False
+        # Valkey writes its title over its environment, and works in the directory.
+        mark = f"TMPDIR={self.directory}\0".encode()
+        return mark in (entry / "environ").read_bytes() or str(self.directory) in os.readlink(entry / "cwd")
 
     def pid(self, of: str) -> int:
         """The number of the one process whose command line holds this."""
@@ -90,7 +90,8 @@ class Demo:
 
     def kill(self) -> None:
         for pid in self.processes():
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.process.wait()
 
 

@@ -199,15 +199,15 @@ class TestALoopThatStandsStill:
     async def test_is_no_timeout_of_a_receive(self) -> None:
         async with ApplicationCommunicator(takes_its_time, SCOPE) as communicator:
             await communicator.send_input({"type": "a"})
-            asyncio.get_running_loop().call_soon(time.sleep, 0.5)
-            assert await communicator.receive_output(timeout=0.1) == {"type": "a"}
+            asyncio.get_running_loop().call_soon(time.sleep, 1.5)
+            assert await communicator.receive_output(timeout=1) == {"type": "a"}
 
     async def test_is_no_timeout_of_the_end(self) -> None:
         async with ApplicationCommunicator(takes_its_time, SCOPE) as communicator:
             await communicator.send_input({"type": "a"})
             assert await communicator.receive_output() == {"type": "a"}
-            asyncio.get_running_loop().call_soon(time.sleep, 0.5)
-            await communicator.wait(timeout=0.1)
+            asyncio.get_running_loop().call_soon(time.sleep, 1.5)
+            await communicator.wait(timeout=1)
 
 
 class TestReceiveNothing:

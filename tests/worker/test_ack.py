@@ -169,16 +169,20 @@ async def test_a_retry_after_the_last_delivery_is_a_dead_letter(layer: InMemoryC
     assert (dead["attempts"], dead["reason"]) == (2, "its handler asked for one more delivery than the maximum")
 
 
-async def test_a_delay_is_waited_for_while_other_messages_go_on(layer: InMemoryChannelLayer) -> None:
+async def test_a_delay_is_waited_for_while_other_messages_go_on() -> None:
     class Jobs(Recorder):
         async def job_do(self, message: Any) -> None:
             self.seen.append(message["n"])
             if message["n"] == 1 and message.delivery.attempt == 1:
-                self.retry(0.2)
+                self.retry(60)
 
-    await send_jobs(layer, 3)
-    async with Worker(Jobs.as_asgi(), ["jobs"], layer, ack=True):
-        await eventually(lambda: len(Jobs.seen) == 4)
+    async with Ruled() as layer:
+        await send_jobs(layer, 3)
+        async with Worker(Jobs.as_asgi(), ["jobs"], layer, ack=True):
+            await eventually(lambda: len(Jobs.seen) == 3)
+            layer.clock.advance(60)
+            layer._exchange.serve("jobs")
+            await eventually(lambda: len(Jobs.seen) == 4)
     assert Jobs.seen == [1, 2, 3, 1]
 
 

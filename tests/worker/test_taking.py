@@ -208,7 +208,7 @@ async def test_a_worker_that_is_cancelled_waits_for_them_for_a_while(caplog: pyt
     caplog.set_level(logging.WARNING, "sealane.worker")
     async with Slow() as layer:
         await send_jobs(layer, 1)
-        worker = Worker(Jobs.as_asgi(), ["jobs"], layer, ack=True, cancel_timeout=0.05)
+        worker = Worker(Jobs.as_asgi(), ["jobs"], layer, ack=True, cancel_timeout=1)
         working = asyncio.create_task(worker.handle())
         await eventually(lambda: layer.acknowledging == [1])
         working.cancel()

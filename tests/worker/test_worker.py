@@ -339,9 +339,8 @@ async def test_stopping_ends_what_runs_and_hands_back_what_waits(layer: InMemory
     await eventually(lambda: layer.stats()["waiting"] == 5 and len(Jobs.seen) == 2)
     worker.stop()
     worker.stop()
-    await asyncio.sleep(0.02)
+    await eventually(lambda: repr(worker) == "<Worker on jobs: stopping <Station 'jobs': 2 in hand, 0 waiting>>")
     assert not working.done()
-    assert repr(worker) == "<Worker on jobs: stopping <Station 'jobs': 2 in hand, 0 waiting>>"
     Jobs.gate.set()
     await asyncio.wait_for(working, LIMIT)
     assert Jobs.done == [1, 2]

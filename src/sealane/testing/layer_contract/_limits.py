@@ -76,8 +76,10 @@ class LimitsContract(Harness):
         async with self.make_layer(expiry=self.EXPIRY) as layer:
             await layer.send("channel", message_with("old"))
             await self.advance(layer, self.EXPIRY * 1.2)
-            await self.nothing_waits(layer, "channel")
+            receiving = asyncio.create_task(next_message(layer, "channel"))
             await reaches(layer, dropped_expired=1)
+            last = {"type": "last"}
+            assert await self.sent_until_done(layer, "channel", last, receiving) == last
 
     async def test_a_member_stays_when_a_message_to_it_expires(self) -> None:
         async with self.make_layer(expiry=self._short_expiry) as layer:
