@@ -281,7 +281,8 @@ class Link:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._pipeline.abandon("the link was closed")
+        assert self._loop is not None
+        self._pipeline.abandon("the link was closed", self._loop.time())
 
     # Time limits
 
@@ -334,7 +335,8 @@ class Link:
         if self.connected or self._pipeline.error != problem:
             logger.warning("Layer connection %s to %s: %s; connecting again", self.name, self.place.label, problem)
         self.connected = False
-        self._pipeline.lose(problem)
+        assert self._loop is not None
+        self._pipeline.lose(problem, self._loop.time())
         if self._pipeline.answered:
             self._pipeline.answered = False
             self._backoff.reset()
@@ -417,8 +419,8 @@ class Link:
                 try:
                     value = await read(disconnect_on_error=False)
                 except ERROR_REPLIES as exc:
-                    self._heard = loop.time()
-                    pipeline.fail(exc)
+                    self._heard = now = loop.time()
+                    pipeline.fail(exc, now)
                 else:
                     self._heard = loop.time()
                     pipeline.reply(value)

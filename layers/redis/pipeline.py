@@ -300,7 +300,7 @@ class Pipeline:
             if callback is not None:
                 callback(value)
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException, now: float) -> None:
         """Take an error reply of the oldest call under way."""
         call = self.flying.popleft()
         self.outstanding -= call.size
@@ -314,7 +314,7 @@ class Pipeline:
         else:
             self.answered = True
         if call.future is None:
-            self._fail_own(call, error, verdict)
+            self._fail_own(call, error, verdict, now)
         elif verdict > Verdict.FULL:
             call.written = False
             call.number = None
@@ -324,13 +324,13 @@ class Pipeline:
             if call.numbered:
                 self.claimed = None
             call.written = False
-            self._refuse(call, "the server's memory is full (maxmemory)")
+            self._refuse(call, "the server's memory is full (maxmemory)", now)
         elif self.verdict and not call.numbered and not call.once:
             self.rejected.append(call)
         else:
             self._answer_error(call, error)
 
-    def _fail_own(self, call: Call, error: BaseException, verdict: Verdict) -> None:
+    def _fail_own(self, call: Call, error: BaseException, verdict: Verdict, now: float) -> None:
         if call is not self._claim:
             # A script cannot be loaded: without it no call can go on.
             self.verdict = Verdict.RECONNECT
@@ -343,7 +343,7 @@ class Pipeline:
         for waiting in [waiting for waiting in self.waiting if waiting.numbered]:
             self.waiting.remove(waiting)
             if verdict is Verdict.FULL:
-                self._refuse(waiting, "the server's memory is full (maxmemory)")
+                self._refuse(waiting, "the server's memory is full (maxmemory)", now)
             else:
                 self._answer_error(waiting, error)
 
@@ -390,7 +390,7 @@ class Pipeline:
                 return Verdict.LATER
         return verdict
 
-    def lose(self, error: str) -> None:
+    def lose(self, error: str, now: float) -> None:
         """Forget the connection: what was under way is to be sent again, or fails where that must not be."""
         self.error = error
         back = self.rejected
@@ -400,7 +400,7 @@ class Pipeline:
             if call.future is None or call.future.done():
                 continue
             if call.once:
-                self._refuse(call, "the connection was lost")
+                self._refuse(call, "the connection was lost", now)
             else:
                 back.append(call)
         self.waiting.extendleft(reversed(back))
@@ -419,25 +419,25 @@ class Pipeline:
             future = call.future
             if future is None or future.done():
                 continue
-            seconds = now - call.created
-            if seconds < self.timeout:
+            if now - call.created < self.timeout:
                 return call.created + self.timeout
-            self._refuse(call, f"no reply within {self.timeout:g} s", seconds)
+            self._refuse(call, f"no reply within {self.timeout:g} s", now)
         self._forget_cancelled()
         return None
 
-    def abandon(self, problem: str) -> None:
+    def abandon(self, problem: str, now: float) -> None:
         """Fail all calls."""
         for call in chain(self.rejected, self.flying, self.waiting):
             if call.future is not None:
-                self._refuse(call, problem)
+                self._refuse(call, problem, now)
         self.rejected.clear()
         self.flying.clear()
         self.waiting.clear()
         self.outstanding = 0
 
-    def _refuse(self, call: Call, problem: str, seconds: float = 0.0) -> None:
+    def _refuse(self, call: Call, problem: str, now: float) -> None:
         assert call.future is not None
+        seconds = now - call.created
         _fail(call.future, ChannelLayerUnavailable(self.place, problem, seconds, self.error, call.written))
 
     def _answer_error(self, call: Call, error: BaseException) -> None:

@@ -57,7 +57,7 @@ class Interrupted(Exception):
 
 
 @contextmanager
-def interrupted(seconds: float = 0.5) -> Iterator[None]:
+def interrupted(seconds: float = 1.5) -> Iterator[None]:
     """Raise Interrupted in the block after so many seconds, as the time limit of a task does, and expect it."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -71,6 +71,18 @@ def interrupted(seconds: float = 0.5) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, former)
+
+
+def resumed_after_the_first_try(link: BlockingLink, server: Server) -> threading.Thread:
+    """Let a server that stands still go on when a call has given up its first connection, after half of its time."""
+
+    def resume() -> None:
+        wait_until(lambda: link.error, what="the end of the first try")
+        server.resume()
+
+    thread = threading.Thread(target=resume)
+    thread.start()
+    return thread
 
 
 def is_busy(server: Server) -> bool:
@@ -230,9 +242,8 @@ def test_a_call_whose_reply_is_lost_is_carried_out_once(new_server: NewServer, n
     link = new_link(server, timeout=5.0)
     assert link.run(APPEND, "a") == 1
     server.pause()
-    # The first try is given up after half of the time. When the server goes on it has the call from the old connection.
-    resuming = threading.Timer(3.5, server.resume)
-    resuming.start()
+    # When the server goes on it has the call from the old connection.
+    resuming = resumed_after_the_first_try(link, server)
     assert link.run(APPEND, "b") is None
     resuming.join()
     assert link.run(APPEND, "c") == 3
@@ -322,9 +333,9 @@ def test_a_call_is_not_mistaken_for_the_one_before_it(new_server: NewServer, new
         link.run(APPEND, "doubtful")
     # Connected again, but the count of calls is not claimed yet. The reply to that, and to the next call, is lost too.
     link.call("PING")
+    link.error = None
     server.pause()
-    resuming = threading.Timer(2.8, server.resume)
-    resuming.start()
+    resuming = resumed_after_the_first_try(link, server)
     link.run(APPEND, "b")
     resuming.join()
     assert listed(link) == ["a", "doubtful", "b"]
@@ -359,8 +370,7 @@ def test_what_must_not_be_sent_twice_is_not(new_server: NewServer, new_link: New
     link.call("PING")
     server.pause()
     # There would be time enough to send it again.
-    resuming = threading.Timer(3.5, server.resume)
-    resuming.start()
+    resuming = resumed_after_the_first_try(link, server)
     with pytest.raises(ChannelLayerUnavailable, match=r"the connection was lost.*may have been carried out") as caught:
         link.call_once("RPUSH", "list", "a")
     assert caught.value.sent

@@ -692,7 +692,12 @@ async def test_a_server_that_loads_its_data_is_waited_for(new_server: NewServer,
     link = new_link(server)
     await link.run(APPEND, ["l"], [0])
     server.command("CONFIG", "SET", "key-load-delay", 6000)
-    reload = asyncio.create_task(asyncio.to_thread(server.command, "DEBUG", "RELOAD"))
+
+    def reload_slowly() -> None:
+        with server.connect(timeout=60) as wire:
+            wire.command("DEBUG", "RELOAD")
+
+    reload = asyncio.create_task(asyncio.to_thread(reload_slowly))
     futures: list[asyncio.Future[Any]] = []
     while not reload.done():
         futures.append(link.run(APPEND, ["l"], [len(futures) + 1]))

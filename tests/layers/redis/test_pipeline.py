@@ -147,7 +147,7 @@ def test_replies_belong_to_calls_in_order(bench: Bench) -> None:
     futures = [bench.call(b"a"), bench.call(b"b"), bench.call(b"c")]
     assert bench.take() == b"abc"
     bench.pipeline.reply(1)
-    bench.pipeline.fail(errors.ResponseError("no"))
+    bench.pipeline.fail(errors.ResponseError("no"), bench.now)
     bench.pipeline.reply(None)
     assert futures[0].result() == 1
     refused = futures[1].exception()
@@ -228,7 +228,7 @@ def test_after_a_loss_only_what_was_not_carried_out_is_sent_again(bench: Bench) 
     bench.claim()
     bench.take()
     bench.pipeline.reply("first")
-    bench.pipeline.lose("gone")
+    bench.pipeline.lose("gone", bench.now)
     bench.claim(former=b"%d" % (EPOCH + 3))
     assert [future.done() for future in futures] == [True, True, True, False]
     assert [future.result() for future in futures[:3]] == ["first", None, None]
@@ -240,7 +240,7 @@ def test_where_the_counter_is_gone_all_is_sent_again(bench: Bench) -> None:
     bench.numbered(b"b")
     bench.claim()
     bench.take()
-    bench.pipeline.lose("gone")
+    bench.pipeline.lose("gone", bench.now)
     bench.claim(former=None)
     assert bench.take() == b"<a " + turn(2, 0) + b"><b " + turn(2, 1) + b">"
 
@@ -248,7 +248,7 @@ def test_where_the_counter_is_gone_all_is_sent_again(bench: Bench) -> None:
 def test_a_claim_lost_on_its_way_is_made_again(bench: Bench) -> None:
     bench.numbered(b"a")
     assert b"EVAL" in bench.take()
-    bench.pipeline.lose("gone")
+    bench.pipeline.lose("gone", bench.now)
     bench.claim(former=b"%d" % EPOCH)
     assert bench.take() == b"<a " + turn(2, 0) + b">"
 
@@ -269,7 +269,7 @@ def test_a_given_up_call_in_doubt_is_not_sent_again(bench: Bench) -> None:
     bench.claim()
     bench.take()
     first.cancel()
-    bench.pipeline.lose("gone")
+    bench.pipeline.lose("gone", bench.now)
     bench.claim(former=b"%d" % EPOCH)
     assert bench.take() == b"<b " + turn(2, 0) + b">"
     assert not second.done()
@@ -282,11 +282,11 @@ def test_a_rejected_call_keeps_its_place(bench: Bench) -> None:
     first, second, third = bench.numbered(b"a"), bench.numbered(b"b"), bench.call(b"c")
     bench.claim()
     bench.take()
-    bench.pipeline.fail(errors.NoScriptError("gone"))
+    bench.pipeline.fail(errors.NoScriptError("gone"), bench.now)
     fourth = bench.call(b"d")
     assert bench.take() == b""
     assert not bench.pipeline.settled
-    bench.pipeline.fail(OUT)
+    bench.pipeline.fail(OUT, bench.now)
     # It was carried out before a and b, so it is carried out again.
     bench.pipeline.reply("early")
     assert bench.pipeline.settled
@@ -306,7 +306,7 @@ def test_a_numbered_call_after_a_rejected_plain_one_is_not_repeated(bench: Bench
     plain, numbered, once = bench.call(b"a"), bench.numbered(b"b"), bench.call(b"c", once=True)
     bench.pipeline.claimed = 0.0
     bench.take()
-    bench.pipeline.fail(errors.TryAgainError("later"))
+    bench.pipeline.fail(errors.TryAgainError("later"), bench.now)
     bench.pipeline.reply("b")
     bench.pipeline.reply("c")
     assert numbered.result() == "b"
@@ -320,21 +320,21 @@ def test_the_gravest_of_several_rejections_counts(bench: Bench) -> None:
     bench.call(b"a")
     bench.call(b"b")
     bench.take()
-    bench.pipeline.fail(errors.MovedError("1 127.0.0.1:7000"))
-    bench.pipeline.fail(errors.NoScriptError("gone"))
+    bench.pipeline.fail(errors.MovedError("1 127.0.0.1:7000"), bench.now)
+    bench.pipeline.fail(errors.NoScriptError("gone"), bench.now)
     assert bench.pipeline.resume() is Verdict.RECONNECT
-    bench.pipeline.lose("moved")
+    bench.pipeline.lose("moved", bench.now)
     assert bench.take() == b"ab"
 
 
 def test_scripts_that_cannot_be_loaded_end_the_connection(bench: Bench) -> None:
     bench.call(b"a")
     bench.take()
-    bench.pipeline.fail(errors.NoScriptError("gone"))
+    bench.pipeline.fail(errors.NoScriptError("gone"), bench.now)
     bench.pipeline.resume()
     assert bench.take() == LOAD + b"a"
-    bench.pipeline.fail(errors.ResponseError("Error compiling script"))
-    bench.pipeline.fail(errors.NoScriptError("gone"))
+    bench.pipeline.fail(errors.ResponseError("Error compiling script"), bench.now)
+    bench.pipeline.fail(errors.NoScriptError("gone"), bench.now)
     assert bench.pipeline.resume() is Verdict.RECONNECT
     assert bench.pipeline.error == "gone"
 
@@ -342,7 +342,7 @@ def test_scripts_that_cannot_be_loaded_end_the_connection(bench: Bench) -> None:
 def test_nothing_is_loaded_unless_it_is_missing(bench: Bench) -> None:
     bench.call(b"a")
     assert bench.take() == b"a"
-    bench.pipeline.lose("gone")
+    bench.pipeline.lose("gone", bench.now)
     assert bench.take() == b"a"
 
 
@@ -350,7 +350,7 @@ def test_many_calls_that_find_no_script_have_it_loaded_once(bench: Bench) -> Non
     futures = [bench.call(b"%d" % number) for number in range(3)]
     bench.take()
     for _ in futures:
-        bench.pipeline.fail(errors.NoScriptError("gone"))
+        bench.pipeline.fail(errors.NoScriptError("gone"), bench.now)
     assert bench.pipeline.resume() is Verdict.RELOAD
     assert bench.take() == LOAD + b"012"
     for value in (b"sha", 0, 1, 2):
@@ -366,7 +366,7 @@ def test_scripts_that_are_loaded_in_vain_are_loaded_again_later(bench: Bench) ->
         bench.take()
         while len(bench.pipeline.flying) > 2:
             bench.pipeline.reply(b"sha")
-        bench.pipeline.fail(errors.NoScriptError("gone"))
+        bench.pipeline.fail(errors.NoScriptError("gone"), bench.now)
         # Before this one is carried out again it says nothing about the script.
         bench.pipeline.reply("b")
         assert bench.pipeline.resume() is verdict
@@ -378,7 +378,7 @@ def test_scripts_that_are_loaded_in_vain_are_loaded_again_later(bench: Bench) ->
     bench.pipeline.reply("b")
     bench.call(b"c")
     bench.take()
-    bench.pipeline.fail(errors.NoScriptError("gone"))
+    bench.pipeline.fail(errors.NoScriptError("gone"), bench.now)
     assert bench.pipeline.resume() is Verdict.RELOAD
 
 
@@ -386,17 +386,21 @@ def test_a_full_server_refuses_numbered_calls_and_no_others(bench: Bench) -> Non
     first, second, plain = bench.numbered(b"a"), bench.numbered(b"b"), bench.call(b"DEL x")
     bench.claim()
     bench.take()
-    bench.pipeline.fail(errors.OutOfMemoryError("command not allowed"))
+    bench.now = 0.5
+    bench.pipeline.fail(errors.OutOfMemoryError("command not allowed"), bench.now)
     error = unavailable(first)
+    assert error.seconds == 0.5
     assert str(error) == (
         "No call to here: the server's memory is full (maxmemory) (last error: out of memory); it was not carried out"
     )
-    bench.pipeline.fail(OUT)
+    bench.pipeline.fail(OUT, bench.now)
     bench.pipeline.reply(1)
     assert bench.pipeline.resume() is Verdict.REORDER
     assert b"EVAL" in bench.take()
-    bench.pipeline.fail(errors.OutOfMemoryError("command not allowed"))
+    bench.now = 0.75
+    bench.pipeline.fail(errors.OutOfMemoryError("command not allowed"), bench.now)
     assert not unavailable(second).sent
+    assert unavailable(second).seconds == 0.75
     assert bench.take() == b"DEL x"
     bench.pipeline.reply(2)
     assert plain.result() == 2
@@ -405,7 +409,7 @@ def test_a_full_server_refuses_numbered_calls_and_no_others(bench: Bench) -> Non
 def test_a_claim_that_is_not_allowed_fails_the_numbered_calls(bench: Bench) -> None:
     numbered, plain = bench.numbered(b"a"), bench.call(b"b")
     bench.take()
-    bench.pipeline.fail(errors.NoPermissionError("no"))
+    bench.pipeline.fail(errors.NoPermissionError("no"), bench.now)
     assert isinstance(numbered.exception(), CallRefused)
     assert bench.take() == b"b"
     assert not plain.done()
@@ -418,9 +422,11 @@ def test_what_must_not_be_sent_twice_fails_with_its_connection(bench: Bench) -> 
     written = bench.call(b"a", once=True)
     bench.take()
     waiting, plain = bench.call(b"b", once=True), bench.call(b"c")
-    bench.pipeline.lose("reset by peer")
+    bench.now = 2.0
+    bench.pipeline.lose("reset by peer", bench.now)
     error = unavailable(written)
     assert error.sent
+    assert error.seconds == 2.0
     assert str(error) == (
         "No call to here: the connection was lost (last error: reset by peer); it may have been carried out"
     )
@@ -434,8 +440,8 @@ def test_rejected_calls_come_first_after_a_loss(bench: Bench) -> None:
     bench.call(b"b")
     bench.take()
     bench.call(b"c")
-    bench.pipeline.fail(errors.NoScriptError("gone"))
-    bench.pipeline.lose("gone")
+    bench.pipeline.fail(errors.NoScriptError("gone"), bench.now)
+    bench.pipeline.lose("gone", bench.now)
     assert bench.take() == b"abc"
 
 
@@ -462,8 +468,11 @@ def test_calls_expire_in_order(bench: Bench) -> None:
 def test_abandoned_calls_fail(bench: Bench) -> None:
     written = bench.call(b"a")
     bench.take()
+    bench.now = 1.0
     waiting = bench.call(b"b")
-    bench.pipeline.abandon("the link was closed")
+    bench.now = 3.0
+    bench.pipeline.abandon("the link was closed", bench.now)
     assert unavailable(written).sent
     assert not unavailable(waiting).sent
+    assert [unavailable(future).seconds for future in (written, waiting)] == [3.0, 2.0]
     assert bench.pipeline.count == 0

@@ -129,7 +129,8 @@ async def test_joins_of_one_turn_leave_together(new_server: Any, new_layer: NewL
 
 async def test_a_message_is_published_once_however_many_members_there_are(new_server: Any, new_layer: NewLayer) -> None:
     server = new_server()
-    here, there = new_layer([server.url]), new_layer([server.url])
+    # No layer looks after its lease or its connection meanwhile.
+    here, there = (new_layer([server.url], lease=300, timeout=60) for _ in range(2))
     channels = [await here.new_channel() for _ in range(300)]
     await asyncio.gather(*(here.group_add("room", channel) for channel in channels))
     await there.group_send("room", text(0))

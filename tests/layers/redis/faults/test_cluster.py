@@ -76,7 +76,7 @@ async def test_a_master_is_lost(new_cluster: Callable[..., Cluster], new_layer: 
     # Both layers at once, since it takes seconds.
     for kind in (RedisChannelLayer, RedisPubSubChannelLayer):
         prefix = f"{key_prefix}{kind.__name__}"
-        here, there = (new_layer(cluster.hosts, kind, prefix=prefix, shards=4, timeout=8, lease=3) for _ in range(2))
+        here, there = (new_layer(cluster.hosts, kind, prefix=prefix, shards=4, timeout=15, lease=3) for _ in range(2))
         of_group = here.options.shards.of_group
         # One group on each shard.
         groups = [next(f"g{n}" for n in range(1000) if of_group(f"g{n}") == shard) for shard in range(4)]
