@@ -1,6 +1,7 @@
 """What holds for every test: no second copy of a package, asyncio's debug mode, and the browser's rule."""
 
 import asyncio.constants
+import asyncio.format_helpers
 import gc
 import logging
 import os
@@ -29,6 +30,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 #: a loop. None is enough to find what is wrong; for some, while you look for where something was made, raise it.
 FRAMES = int(os.environ.get("SEALANE_FRAMES", "0"))
 asyncio.constants.DEBUG_STACK_DEPTH = FRAMES  # type: ignore[misc]
+if not FRAMES:
+    # To keep none takes time, too, once it has looked for the first.
+    asyncio.format_helpers.extract_stack = lambda f=None, limit=None: traceback.StackSummary()
 # C has taken the function already, and calls it without a limit.
 traceback.extract_stack.__defaults__ = (None, FRAMES)
 
