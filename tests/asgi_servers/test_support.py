@@ -185,3 +185,29 @@ async def test_lifespan_and_the_end(server: AsgiServer, claim: Callable[[str], s
     claimed = claim("Lifespan: startup and shutdown")
     assert found in ({"yes", "startup only"} if claimed == "shutdown by chance" else {claimed})
     assert ("yes" if "state" in notes else "no") == claim("Lifespan: `state`")
+
+
+@pytest.mark.parametrize("shared_server", [KINDS[1]], indirect=True, ids=["Daphne"])
+@pytest.mark.parametrize(
+    ("pauses", "expected"), [((0.0,) * 5, []), ((2.5, 5.0, 10.0), ["1012"])], ids=["at once", "seconds later"]
+)
+async def test_what_daphnes_chance_depends_on(
+    server: AsgiServer, token: str, pauses: tuple[float, ...], expected: list[str]
+) -> None:
+    """A WebSocket that was just opened keeps it from telling its consumers, as the page says.
+
+    It looks after its connections each second, which may come in between, or later where it is slow: so each try may
+    miss what the next one sees.
+    """
+    codes: list[str] | None = None
+    for number, pause in enumerate(pauses):
+        server.start()
+        watched = await watch(server, f"{token}.{number}")
+        await asyncio.sleep(pause)
+        server.terminate()
+        assert (await end_of(watched)).rcvd is None
+        await asyncio.to_thread(server.wait_end)
+        codes = [note.split()[-1] for note in server.notes() if note.startswith(f"{token}.{number} disconnect")]
+        if codes == expected:
+            break
+    assert codes == expected
